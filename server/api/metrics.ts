@@ -1,0 +1,119 @@
+/** Prometheus metrics: read from the plain counters of the rooms when somebody asks, so that counting costs nothing. */
+import { Counter, Gauge, Registry } from 'prom-client';
+
+/** The numbers, taken at one moment. */
+export interface MetricsSource {
+  readonly commands: ReadonlyMap<string, ReadonlyMap<string, number>>;
+  readonly doorbells: readonly number[];
+  readonly interrupts: readonly number[];
+  readonly copiedBytes: number;
+  readonly guestErrors: Readonly<Record<string, number>>;
+  readonly clientMessages: Readonly<Record<string, number>>;
+  readonly clientErrors: Readonly<Record<string, number>>;
+  readonly queueDepths: readonly number[];
+  readonly resources: number;
+  readonly resourceBytes: number;
+  readonly maxResourceBytes: number;
+  readonly memoryEntries: number;
+  readonly dmaWindows: number;
+  readonly dmaBytes: number;
+  readonly clientConnected: boolean;
+  readonly flushes: readonly number[];
+}
+
+interface Sample {
+  readonly labels: Readonly<Record<string, string>>;
+  readonly value: number;
+}
+
+const PREFIX = 'vfio_user_gpu_';
+const CONTROL_AND_CURSOR = ['control', 'cursor'];
+
+const one = (value: number): Sample[] => [{ labels: {}, value }];
+const byIndex = (label: string, values: readonly number[]): Sample[] =>
+  values.map((value, index) => ({ labels: { [label]: String(index) }, value }));
+const byQueue = (values: readonly number[]): Sample[] =>
+  values.map((value, index) => ({ labels: { queue: CONTROL_AND_CURSOR[index] ?? String(index) }, value }));
+const byKey = (label: string, values: Readonly<Record<string, number>>): Sample[] =>
+  Object.entries(values).map(([key, value]) => ({ labels: { [label]: key }, value }));
+
+/** Makes a registry whose metrics are filled from `read` at every scrape. */
+export function makeRegistry(read: () => MetricsSource): Registry {
+  const registry = new Registry();
+  const options = (name: string, help: string, labelNames: string[]) => ({
+    name: PREFIX + name,
+    help,
+    labelNames,
+    registers: [registry],
+  });
+  const counter = (
+    name: string,
+    help: string,
+    labels: string[],
+    samples: (source: MetricsSource) => Sample[],
+  ) =>
+    new Counter({
+      ...options(name, help, labels),
+      collect() {
+        this.reset();
+        for (const { labels, value } of samples(read())) this.inc(labels, value);
+      },
+    });
+  const gauge = (
+    name: string,
+    help: string,
+    labels: string[],
+    samples: (source: MetricsSource) => Sample[],
+  ) =>
+    new Gauge({
+      ...options(name, help, labels),
+      collect() {
+        this.reset();
+        for (const { labels, value } of samples(read())) this.set(labels, value);
+      },
+    });
+
+  counter('commands_total', 'virtio-gpu requests by command and response', ['command', 'result'], (source) =>
+    [...source.commands].flatMap(([command, results]) =>
+      [...results].map(([result, value]) => ({ labels: { command, result }, value })),
+    ),
+  );
+  counter('doorbells_total', 'Doorbells rung by the guest', ['queue'], (source) => byQueue(source.doorbells));
+  counter('interrupts_total', 'Interrupts fired, by MSI-X vector', ['vector'], (source) =>
+    byIndex('vector', source.interrupts),
+  );
+  counter('copied_bytes_total', 'Guest bytes copied into host images', [], (source) =>
+    one(source.copiedBytes),
+  );
+  counter('flushes_total', 'Flushes that changed what is shown', ['display'], (source) =>
+    byIndex('display', source.flushes),
+  );
+  counter('guest_errors_total', 'What guests did against the specification', ['kind'], (source) =>
+    byKey('kind', source.guestErrors),
+  );
+  counter('client_messages_total', 'vfio-user messages received', ['command'], (source) =>
+    byKey('command', source.clientMessages),
+  );
+  counter(
+    'client_errors_total',
+    'vfio-user requests refused and connections ended by errors',
+    ['kind'],
+    (source) => byKey('kind', source.clientErrors),
+  );
+  gauge('client_connected', '1 while a VMM is connected', [], (source) =>
+    one(source.clientConnected ? 1 : 0),
+  );
+  gauge('queue_depth', 'Requests taken from the guest and not yet answered', ['queue'], (source) =>
+    byQueue(source.queueDepths),
+  );
+  gauge('resources', '2D resources of the guest', [], (source) => one(source.resources));
+  gauge('resource_bytes', 'Host memory charged for 2D resources', [], (source) => one(source.resourceBytes));
+  gauge('resource_bytes_limit', 'Most host memory for 2D resources', [], (source) =>
+    one(source.maxResourceBytes),
+  );
+  gauge('memory_entries', 'Entries of backing lists', [], (source) => one(source.memoryEntries));
+  gauge('dma_windows', 'Windows of guest memory', [], (source) => one(source.dmaWindows));
+  gauge('dma_bytes', 'Guest memory that can be reached', [], (source) => one(source.dmaBytes));
+  gauge('process_resident_bytes', 'Resident memory of the server', [], () => one(process.memoryUsage.rss()));
+  return registry;
+}

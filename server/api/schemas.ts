@@ -1,0 +1,96 @@
+/** The shapes of the control API: what is checked on the way in, promised on the way out, and put into the OpenAPI document. */
+import { z } from '@hono/zod-openapi';
+import { MODE_LIMITS } from '../displays/mode.ts';
+
+export const errorSchema = z
+  .object({
+    error: z.object({
+      code: z.string().openapi({ example: 'not_found', description: 'stable, for programs' }),
+      message: z.string().openapi({ description: 'for people' }),
+    }),
+  })
+  .openapi('Error');
+
+export const modeSchema = z
+  .object({
+    width: z.int().min(MODE_LIMITS.minWidth).max(MODE_LIMITS.maxWidth).openapi({ example: 1280 }),
+    height: z.int().min(MODE_LIMITS.minHeight).max(MODE_LIMITS.maxHeight).openapi({ example: 800 }),
+    refreshHz: z
+      .number()
+      .min(MODE_LIMITS.minRefreshHz)
+      .max(MODE_LIMITS.maxRefreshHz)
+      .openapi({ example: 60 }),
+  })
+  .openapi('Mode');
+
+/** A request may leave the refresh rate as it is. */
+export const modeRequestSchema = modeSchema.partial({ refreshHz: true }).strict().openapi('ModeRequest');
+
+export const displaySchema = z
+  .object({
+    index: z.int(),
+    mode: modeSchema.openapi({ description: 'what the guest is asked to use' }),
+    picture: z
+      .object({ width: z.int(), height: z.int() })
+      .nullable()
+      .openapi({ description: 'what the guest shows; null while it shows nothing' }),
+    cursor: z.object({
+      visible: z.boolean(),
+      x: z
+        .int()
+        .openapi({ description: 'left edge of the image, in pixels of the picture; may be negative' }),
+      y: z.int(),
+      width: z.int(),
+      height: z.int(),
+      hotX: z.int(),
+      hotY: z.int(),
+    }),
+    flushes: z.int().openapi({ description: 'how often the guest said that the picture has changed' }),
+  })
+  .openapi('Display');
+
+export const displayListSchema = z.object({ displays: z.array(displaySchema) }).openapi('DisplayList');
+
+export const infoSchema = z
+  .object({
+    name: z.string(),
+    version: z.string(),
+    pid: z.int(),
+    uptimeSeconds: z.number(),
+    socketPath: z.string(),
+    client: z
+      .object({ connected: z.boolean(), maxMsgFds: z.int().nullable() })
+      .openapi({ description: 'the VMM' }),
+    guest: z
+      .object({
+        status: z.int().openapi({ description: 'virtio device status; bit 2 (4): the driver is ready' }),
+        features: z.string().nullable().openapi({ description: 'negotiated features, hexadecimal' }),
+        memoryBytes: z.int().openapi({ description: 'guest memory that can be reached' }),
+      })
+      .openapi({ description: 'the driver' }),
+    resources: z.object({
+      count: z.int(),
+      bytes: z.int(),
+      maxCount: z.int(),
+      maxBytes: z.int(),
+    }),
+    hostVisibleBytes: z.int().openapi({ description: 'size of the host-visible window; 0: there is none' }),
+  })
+  .openapi('Info');
+
+export const healthSchema = z.object({ status: z.literal('ok') }).openapi('Health');
+
+export const displayParams = z.object({
+  display: z.coerce
+    .number()
+    .int()
+    .min(0)
+    .openapi({ param: { name: 'display', in: 'path' }, example: 0, description: 'display number, from 0' }),
+});
+
+export const screenshotQuery = z.object({
+  cursor: z
+    .enum(['0', '1'])
+    .default('0')
+    .openapi({ param: { name: 'cursor', in: 'query' }, description: '1: with the pointer' }),
+});

@@ -1,0 +1,313 @@
+/**
+ * The command line: yargs options to validated, frozen configurations. Nothing is touched before everything has
+ * been understood; what is not understood is a UsageError, exit status 2.
+ */
+import { readFileSync } from 'node:fs';
+import yargs from 'yargs';
+import type { Mode } from './displays/mode.ts';
+import { assertMode } from './displays/timing.ts';
+
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+}
+
+export type LogLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent';
+export type LogFormat = 'json' | 'pretty';
+const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error', 'silent'];
+const LOG_FORMATS: readonly LogFormat[] = ['json', 'pretty'];
+
+export interface ServeConfig {
+  readonly command: 'serve';
+  readonly socketPath: string;
+  readonly displays: readonly Mode[];
+  readonly maxResourceBytes: number;
+  readonly hostVisibleBytes: number;
+  readonly apiSocketPath: string | undefined;
+  readonly once: boolean;
+  readonly logLevel: LogLevel;
+  readonly logFormat: LogFormat;
+}
+
+export interface ScreenshotConfig {
+  readonly command: 'screenshot';
+  readonly apiSocketPath: string;
+  readonly display: number;
+  readonly cursor: boolean;
+  /** Undefined: standard output. */
+  readonly output: string | undefined;
+}
+
+export interface ResizeConfig {
+  readonly command: 'resize';
+  readonly apiSocketPath: string;
+  readonly display: number;
+  readonly mode: { readonly width: number; readonly height: number; readonly refreshHz: number | undefined };
+}
+
+export interface InspectConfig {
+  readonly command: 'inspect';
+  readonly socketPath: string;
+  readonly hex: boolean;
+}
+
+export interface TraceConfig {
+  readonly command: 'trace';
+  readonly listenPath: string | undefined;
+  readonly connectPath: string;
+  readonly recordFile: string | undefined;
+  readonly replayFile: string | undefined;
+  readonly scenario: string | undefined;
+}
+
+export type Config = ServeConfig | ScreenshotConfig | ResizeConfig | InspectConfig | TraceConfig;
+
+const DEFAULT_DISPLAY = '1280x800@60';
+const DEFAULT_REFRESH_HZ = 60;
+const MAX_DISPLAYS = 16;
+const MIN_WINDOW_BYTES = 2 ** 20;
+const MAX_WINDOW_BYTES = 2 ** 40;
+
+/** Bytes of a size like 4096, 64K, 512M or 8G. */
+export function parseSize(text: string): number {
+  const match = /^(\d+)([KMG]?)$/i.exec(text);
+  if (!match) throw new UsageError(`"${text}" is not a size; write for example 512M or 1G`);
+  const [, digits, unit] = match;
+  const bytes = Number(digits) * 1024 ** ['', 'K', 'M', 'G'].indexOf((unit as string).toUpperCase());
+  if (!Number.isSafeInteger(bytes)) throw new UsageError(`size ${text} is too large`);
+  return bytes;
+}
+
+/** Width, height and, where given, refresh rate of a mode like 1280x800 or 1920x1080@59.94. */
+export function parseMode(text: string): { width: number; height: number; refreshHz: number | undefined } {
+  const match = /^(\d+)x(\d+)(?:@(\d+(?:\.\d+)?))?$/.exec(text);
+  if (!match)
+    throw new UsageError(`"${text}" is not a display mode; write for example 1280x800 or 1920x1080@60`);
+  const [, width, height, refresh] = match;
+  const mode = {
+    width: Number(width),
+    height: Number(height),
+    refreshHz: refresh ? Number(refresh) : undefined,
+  };
+  try {
+    assertMode({ ...mode, refreshHz: mode.refreshHz ?? DEFAULT_REFRESH_HZ });
+  } catch (error) {
+    throw new UsageError((error as Error).message);
+  }
+  return mode;
+}
+
+const withRefresh = (text: string): Mode => {
+  const { width, height, refreshHz } = parseMode(text);
+  return { width, height, refreshHz: refreshHz ?? DEFAULT_REFRESH_HZ };
+};
+
+function parseWindow(text: string): number {
+  const bytes = parseSize(text);
+  const fits = bytes >= MIN_WINDOW_BYTES && bytes <= MAX_WINDOW_BYTES && Number.isInteger(Math.log2(bytes));
+  if (bytes !== 0 && !fits) {
+    throw new UsageError(`host-visible size ${text} is not a power of two from 1M to 1024G`);
+  }
+  return bytes;
+}
+
+function readConfigFile(path: string): Record<string, unknown> {
+  try {
+    const json: unknown = JSON.parse(readFileSync(path, 'utf8'));
+    if (typeof json === 'object' && json !== null && !Array.isArray(json))
+      return json as Record<string, unknown>;
+  } catch (error) {
+    throw new UsageError(`config file ${path}: ${(error as Error).message}`);
+  }
+  throw new UsageError(`config file ${path} does not hold a JSON object`);
+}
+
+/** Values from a file come with any type; options that take text also take numbers there. */
+function text(name: string, value: unknown): string {
+  if (typeof value === 'string' && value !== '') return value;
+  if (typeof value === 'number') return String(value);
+  throw new UsageError(`${name} needs a value`);
+}
+
+function optionalText(name: string, value: unknown): string | undefined {
+  return value === undefined ? undefined : text(name, value);
+}
+
+function choice<T extends string>(name: string, value: unknown, choices: readonly T[]): T {
+  const found = choices.find((one) => one === value);
+  if (!found) throw new UsageError(`${name} is one of ${choices.join(', ')}`);
+  return found;
+}
+
+function displayNumber(value: unknown): number {
+  const index = Number(value);
+  if (!Number.isInteger(index) || index < 0 || index >= MAX_DISPLAYS) {
+    throw new UsageError(`display ${value} is not a number from 0 to ${MAX_DISPLAYS - 1}`);
+  }
+  return index;
+}
+
+type Arguments = Record<string, unknown>;
+
+function serveConfig(args: Arguments): ServeConfig {
+  const displays = [args.display ?? DEFAULT_DISPLAY]
+    .flat()
+    .map((mode) => withRefresh(text('--display', mode)));
+  if (displays.length === 0 || displays.length > MAX_DISPLAYS) {
+    throw new UsageError(`${displays.length} displays: there can be 1 to ${MAX_DISPLAYS}`);
+  }
+  if (typeof args.once !== 'boolean') throw new UsageError('--once is true or false');
+  return {
+    command: 'serve',
+    socketPath: text('--socket-path', args.socketPath),
+    displays,
+    maxResourceBytes: parseSize(text('--max-resource-memory', args.maxResourceMemory)),
+    hostVisibleBytes: parseWindow(text('--host-visible-size', args.hostVisibleSize)),
+    apiSocketPath: optionalText('--api-socket', args.apiSocket),
+    once: args.once,
+    logLevel: choice('--log-level', args.logLevel, LOG_LEVELS),
+    logFormat: choice('--log-format', args.logFormat, LOG_FORMATS),
+  };
+}
+
+function traceConfig(args: Arguments): TraceConfig {
+  const listenPath = optionalText('--listen', args.listen);
+  const replayFile = optionalText('--replay', args.replay);
+  if ((listenPath === undefined) === (replayFile === undefined)) {
+    throw new UsageError('trace needs either --listen, to sit in between, or --replay');
+  }
+  return {
+    command: 'trace',
+    listenPath,
+    connectPath: text('--connect', args.connect),
+    recordFile: optionalText('--record', args.record),
+    replayFile,
+    scenario: optionalText('--scenario', args.scenario),
+  };
+}
+
+const API_SOCKET = { type: 'string', demandOption: true, describe: 'control socket of the server' } as const;
+const DISPLAY = { type: 'number', default: 0, describe: 'which display, from 0' } as const;
+
+/**
+ * Understands the arguments behind the program's name. Undefined when help or the version was asked for and has been
+ * printed. Throws UsageError.
+ */
+export async function parseCommandLine(
+  argv: readonly string[],
+  version: string,
+): Promise<Config | undefined> {
+  let config: Config | undefined;
+  const parser = yargs(argv)
+    .scriptName('vfio-user-gpu')
+    .usage('A virtio-gpu PCI device for any VMM that speaks vfio-user')
+    .command(
+      ['serve', '$0'],
+      'be the device (the default)',
+      (command) =>
+        command
+          .option('socket-path', {
+            type: 'string',
+            demandOption: true,
+            describe: 'socket the VMM connects to',
+          })
+          .option('display', {
+            type: 'string',
+            describe: `WIDTHxHEIGHT[@HZ], once per output (default ${DEFAULT_DISPLAY})`,
+          })
+          .option('max-resource-memory', {
+            type: 'string',
+            default: '512M',
+            describe: 'most host memory for pixels of 2D resources',
+          })
+          .option('host-visible-size', {
+            type: 'string',
+            default: '0',
+            describe: 'size of the host-visible window, a power of two; 0: none',
+          })
+          .option('api-socket', { type: 'string', describe: 'socket of the HTTP control API' })
+          .option('once', { type: 'boolean', default: false, describe: 'leave when the client leaves' })
+          .option('log-level', { type: 'string', default: 'info', describe: LOG_LEVELS.join(', ') })
+          .option('log-format', {
+            type: 'string',
+            default: process.stderr.isTTY ? 'pretty' : 'json',
+            defaultDescription: 'pretty on a terminal, else json',
+            describe: LOG_FORMATS.join(', '),
+          })
+          .config('config', 'JSON file with the same keys; options win', readConfigFile),
+      (args) => {
+        config = serveConfig(args);
+      },
+    )
+    .command(
+      'screenshot',
+      'write what a display shows as PNG',
+      (command) =>
+        command
+          .option('api-socket', API_SOCKET)
+          .option('display', DISPLAY)
+          .option('cursor', { type: 'boolean', default: true, describe: 'with the pointer' })
+          .option('output', { alias: 'o', type: 'string', describe: 'file; standard output if not given' }),
+      (args) => {
+        config = {
+          command: 'screenshot',
+          apiSocketPath: text('--api-socket', args.apiSocket),
+          display: displayNumber(args.display),
+          cursor: args.cursor,
+          output: optionalText('--output', args.output),
+        };
+      },
+    )
+    .command(
+      'resize <mode>',
+      'ask the guest for another mode, WIDTHxHEIGHT[@HZ]',
+      (command) =>
+        command
+          .option('api-socket', API_SOCKET)
+          .option('display', DISPLAY)
+          .positional('mode', { type: 'string', demandOption: true }),
+      (args) => {
+        config = {
+          command: 'resize',
+          apiSocketPath: text('--api-socket', args.apiSocket),
+          display: displayNumber(args.display),
+          mode: parseMode(text('mode', args.mode)),
+        };
+      },
+    )
+    .command(
+      'inspect',
+      "show any vfio-user server's config space, BARs and capabilities",
+      (command) =>
+        command
+          .option('socket-path', { type: 'string', demandOption: true, describe: 'socket of the server' })
+          .option('hex', { type: 'boolean', default: false, describe: 'as a dump that "lspci -F" reads' }),
+      (args) => {
+        config = { command: 'inspect', socketPath: text('--socket-path', args.socketPath), hex: args.hex };
+      },
+    )
+    .command(
+      'trace',
+      'sit between a VMM and a server and print their messages',
+      (command) =>
+        command
+          .option('connect', { type: 'string', demandOption: true, describe: 'socket of the server' })
+          .option('listen', { type: 'string', describe: 'socket the VMM connects to' })
+          .option('record', { type: 'string', describe: 'file for the messages, one JSON object a line' })
+          .option('replay', { type: 'string', describe: 'send the client side of a recording instead' })
+          .option('scenario', { type: 'string', describe: 'which scenario of the recording' }),
+      (args) => {
+        config = traceConfig(args);
+      },
+    )
+    .demandCommand(0, 0)
+    .strict()
+    .recommendCommands()
+    .version(version)
+    .help()
+    .exitProcess(false)
+    .fail((message, error) => {
+      throw error ?? new UsageError(message);
+    });
+  await parser.parseAsync();
+  return config && Object.freeze(config);
+}

@@ -1,0 +1,75 @@
+/** `vfio-user-gpu serve`: be the device until told to stop. */
+import { endianness } from 'node:os';
+import { sendDatagram } from '../../native/index.ts';
+import type { ServeConfig } from '../cli.ts';
+import { GpuServer } from '../gpu-server.ts';
+import type { Log } from '../log.ts';
+import { makeLogger } from '../logger.ts';
+
+/** Resolves with the exit status when the server has left. Throws when it cannot start. */
+export async function serve(config: ServeConfig, version: string): Promise<number> {
+  if (endianness() !== 'LE') throw new Error('only little-endian machines are supported');
+  const log = await makeLogger(config.logLevel, config.logFormat);
+  const stop = stopSignal();
+  const gpu = new GpuServer({
+    socketPath: config.socketPath,
+    displays: config.displays,
+    limits: { maxResourceBytes: config.maxResourceBytes },
+    hostVisibleBytes: config.hostVisibleBytes,
+    log,
+    onDisconnect: () => {
+      if (config.once) stop.now('the client left');
+    },
+  });
+  let api: { close(): Promise<void> } | undefined;
+  try {
+    if (config.apiSocketPath !== undefined) {
+      const { serveApi } = await import('../api/server.ts');
+      api = await serveApi({
+        socketPath: config.apiSocketPath,
+        version,
+        screens: gpu.screens,
+        info: () => gpu.info(version),
+        metricsSource: () => gpu.metrics(),
+      });
+    }
+    announce(log, config);
+    const reason = await stop.promise;
+    log.info({ reason }, 'leaving');
+  } finally {
+    await api?.close();
+    gpu.close();
+  }
+  return 0;
+}
+
+/** Tells people, then whoever started us, that a VMM can connect. */
+function announce(log: Log, { socketPath, apiSocketPath }: ServeConfig): void {
+  log.info({ socketPath, apiSocketPath }, 'listening');
+  const device = JSON.stringify({ driver: 'vfio-user-pci', socket: { type: 'unix', path: socketPath } });
+  log.info({ options: `--memory size=1G,shared=on --user-device socket=${socketPath}` }, 'cloud-hypervisor');
+  log.info(
+    {
+      options: `-machine q35,memory-backend=mem -object memory-backend-memfd,id=mem,size=1G,share=on -device '${device}'`,
+    },
+    'QEMU >= 10.1',
+  );
+  const { NOTIFY_SOCKET: notifySocket } = process.env;
+  if (notifySocket) {
+    try {
+      sendDatagram(notifySocket, Buffer.from('READY=1'));
+    } catch (error) {
+      log.warn({ err: error }, 'NOTIFY_SOCKET could not be told');
+    }
+  }
+}
+
+/** The first reason to stop; a second signal while leaving ends the process at once. */
+function stopSignal(): { promise: Promise<string>; now(reason: string): void } {
+  let now: (reason: string) => void = () => {};
+  const promise = new Promise<string>((resolve) => {
+    now = resolve;
+  });
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => now(signal));
+  return { promise, now: (reason) => now(reason) };
+}

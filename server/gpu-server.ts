@@ -1,0 +1,182 @@
+/**
+ * One virtio-gpu function and everything behind it, put together: guest memory, interrupts, displays, the device,
+ * its PCI face and the socket a VMM connects to. The only place besides `main.ts` that knows every concrete class.
+ */
+import { closeSync } from 'node:fs';
+import { createMemfd, punchHole } from '../native/index.ts';
+import { VirtioPciFunction } from '../pci/index.ts';
+import { SHARED_MEMORY_BAR } from '../pci/virtio/transport.ts';
+import { Plain2d } from './backends/plain2d.ts';
+import type { Mode } from './displays/mode.ts';
+import { Screen } from './displays/screen.ts';
+import { GpuDevice } from './gpu/device.ts';
+import { DEFAULT_LIMITS, type GpuLimits } from './gpu/limits.ts';
+import { PCI_CLASS_DISPLAY_OTHER } from './gpu/protocol.ts';
+import { type BarMemory, FunctionHost } from './host/device-host.ts';
+import { DmaMap } from './host/guest-memory.ts';
+import { type Log, RateLimitedLog, SILENT_LOG } from './log.ts';
+import { VfioUserServer } from './vfio-user/server.ts';
+
+/** Shared memory region of virtio-gpu that the guest maps (virtio 1.3, 5.7.2). */
+const VIRTIO_GPU_SHM_ID_HOST_VISIBLE = 1;
+
+export interface GpuServerOptions {
+  readonly socketPath: string;
+  /** One per output, 1 to 16. */
+  readonly displays: readonly Mode[];
+  readonly limits?: Partial<GpuLimits>;
+  /** Size of the host-visible window, a power of two; 0 for none. */
+  readonly hostVisibleBytes?: number;
+  readonly log?: Log;
+  readonly onDisconnect?: () => void;
+}
+
+export class GpuServer {
+  readonly screens: readonly Screen[];
+  readonly limits: GpuLimits;
+  readonly hostVisibleBytes: number;
+  readonly memory = new DmaMap();
+  readonly device: GpuDevice;
+  readonly fn: VirtioPciFunction;
+  readonly host: FunctionHost;
+  readonly vfioUser: VfioUserServer;
+  /** Doorbells by queue, and guest errors by kind. */
+  readonly doorbells: number[];
+  readonly guestErrors: Record<string, number> = {};
+  readonly #barMemory: BarMemory | undefined;
+
+  /** Listens when it returns. Throws when the socket cannot be had; nothing is left behind then. */
+  constructor(options: GpuServerOptions) {
+    const log = options.log ?? SILENT_LOG;
+    const noise = new RateLimitedLog(log);
+    this.limits = { ...DEFAULT_LIMITS, ...options.limits };
+    this.hostVisibleBytes = options.hostVisibleBytes ?? 0;
+    this.screens = options.displays.map(
+      (mode, index) => new Screen(index, mode, () => this.device.displaysChanged()),
+    );
+    this.device = new GpuDevice({
+      memory: this.memory,
+      backend: new Plain2d(this.memory.addressSpace),
+      displays: this.screens,
+      limits: this.limits,
+      log,
+    });
+    this.doorbells = this.device.queueSizes.map(() => 0);
+    this.#barMemory = makeWindow(this.hostVisibleBytes);
+    this.host = new FunctionHost({
+      memory: this.memory,
+      vectorCount: this.device.queueSizes.length + 1,
+      queueCount: this.device.queueSizes.length,
+      ...(this.#barMemory ? { barMemory: this.#barMemory } : {}),
+      onFailure: (error) => {
+        log.error({ err: error }, 'device failed: internal error');
+        this.vfioUser.connection?.close();
+      },
+    });
+    this.fn = new VirtioPciFunction(this.device, {
+      memory: this.memory,
+      interrupts: this.host.interrupts,
+      wake: () => this.host.wake(),
+      observer: {
+        doorbell: (index) => {
+          this.doorbells[index] = (this.doorbells[index] ?? 0) + 1;
+        },
+        guestError: (kind, detail) => {
+          this.guestErrors[kind] = (this.guestErrors[kind] ?? 0) + 1;
+          noise.write('warn', kind, { detail }, 'guest error');
+        },
+      },
+      msixTableOwner: 'client',
+      classCode: PCI_CLASS_DISPLAY_OTHER,
+      ...(this.#barMemory
+        ? { sharedMemory: { shmid: VIRTIO_GPU_SHM_ID_HOST_VISIBLE, sizeBytes: this.hostVisibleBytes } }
+        : {}),
+    });
+    this.host.attach(this.fn, () => this.fn.ringAllDoorbells());
+    try {
+      this.vfioUser = new VfioUserServer(options.socketPath, this.host, log, {
+        disconnected: () => {
+          this.#clearWindow();
+          options.onDisconnect?.();
+        },
+      });
+    } catch (error) {
+      this.#closeDevice();
+      throw error;
+    }
+  }
+
+  /** Ends the connection, removes the socket and frees everything. */
+  close(): void {
+    this.vfioUser.close();
+    this.#closeDevice();
+  }
+
+  /** What is known of the server, its client and its guest: plain data. */
+  info(version: string) {
+    const { connection } = this.vfioUser;
+    const { resources, resourceBytes } = this.device.counters;
+    const features = this.fn.negotiatedFeatures;
+    return {
+      name: 'vfio-user-gpu',
+      version,
+      pid: process.pid,
+      uptimeSeconds: process.uptime(),
+      socketPath: this.vfioUser.socketPath,
+      client: { connected: connection !== undefined, maxMsgFds: connection?.client?.maxMsgFds ?? null },
+      guest: {
+        status: this.fn.status,
+        features: features === undefined ? null : `0x${features.toString(16)}`,
+        memoryBytes: this.memory.mappedBytes,
+      },
+      resources: {
+        count: resources,
+        bytes: resourceBytes,
+        maxCount: this.limits.maxResources,
+        maxBytes: this.limits.maxResourceBytes,
+      },
+      hostVisibleBytes: this.hostVisibleBytes,
+    };
+  }
+
+  /** Everything that is counted, at this moment. */
+  metrics() {
+    const { commands, copiedBytes, resources, resourceBytes, memoryEntries } = this.device.counters;
+    const { messages, errors } = this.vfioUser.counters;
+    return {
+      commands,
+      doorbells: this.doorbells,
+      interrupts: this.host.interrupts.fired,
+      copiedBytes,
+      guestErrors: this.guestErrors,
+      clientMessages: messages,
+      clientErrors: errors,
+      queueDepths: this.fn.queueDepths,
+      resources,
+      resourceBytes,
+      maxResourceBytes: this.limits.maxResourceBytes,
+      memoryEntries,
+      dmaWindows: this.memory.windowCount,
+      dmaBytes: this.memory.mappedBytes,
+      clientConnected: this.vfioUser.connection !== undefined,
+      flushes: this.screens.map(({ flushes }) => flushes),
+    };
+  }
+
+  #closeDevice(): void {
+    this.host.close();
+    for (const screen of this.screens) screen.close();
+    if (this.#barMemory) closeSync(this.#barMemory.fd);
+  }
+
+  /** No byte of one VM may be seen by the next one. */
+  #clearWindow(): void {
+    if (this.#barMemory) punchHole(this.#barMemory.fd, 0, this.#barMemory.sizeBytes);
+  }
+}
+
+/** The file behind the host-visible BAR: made once, before any client asks, and of that size for ever. */
+function makeWindow(sizeBytes: number): BarMemory | undefined {
+  if (sizeBytes === 0) return undefined;
+  return { bar: SHARED_MEMORY_BAR, fd: createMemfd('host-visible', sizeBytes, { seals: 'size' }), sizeBytes };
+}

@@ -1,0 +1,237 @@
+/**
+ * Requests to `Command`, responses to bytes. A request is copied out of guest memory once, in two parts: the fixed
+ * structure, then as many memory entries as it announces, after the count was checked against what is there.
+ */
+
+import type { Of } from '../wire.ts';
+import { encode, viewOf } from '../wire.ts';
+import type { Backing } from './backend.ts';
+import { GpuFault } from './fault.ts';
+import {
+  attachBacking,
+  COMMAND_NAMES,
+  type CtrlHeader,
+  ctrlHeader,
+  displayInfo,
+  displayOne,
+  edidResponse,
+  getCapset,
+  getCapsetInfo,
+  getEdid,
+  memEntry,
+  resourceCreate2d,
+  resourceFlush,
+  resourceRef,
+  setScanout,
+  transferToHost2d,
+  updateCursor,
+  VIRTIO_GPU_CMD_GET_CAPSET,
+  VIRTIO_GPU_CMD_GET_CAPSET_INFO,
+  VIRTIO_GPU_CMD_GET_DISPLAY_INFO,
+  VIRTIO_GPU_CMD_GET_EDID,
+  VIRTIO_GPU_CMD_MOVE_CURSOR,
+  VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING,
+  VIRTIO_GPU_CMD_RESOURCE_CREATE_2D,
+  VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB,
+  VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING,
+  VIRTIO_GPU_CMD_RESOURCE_FLUSH,
+  VIRTIO_GPU_CMD_RESOURCE_UNREF,
+  VIRTIO_GPU_CMD_SET_SCANOUT,
+  VIRTIO_GPU_CMD_SET_SCANOUT_BLOB,
+  VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D,
+  VIRTIO_GPU_CMD_UPDATE_CURSOR,
+  VIRTIO_GPU_FLAG_FENCE,
+  VIRTIO_GPU_FLAG_INFO_RING_IDX,
+  VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER,
+  VIRTIO_GPU_RESP_ERR_UNSPEC,
+  VIRTIO_GPU_RESP_OK_DISPLAY_INFO,
+  VIRTIO_GPU_RESP_OK_EDID,
+  VIRTIO_GPU_RESP_OK_NODATA,
+} from './protocol.ts';
+
+const CONTROL_BODIES = {
+  [VIRTIO_GPU_CMD_RESOURCE_CREATE_2D]: resourceCreate2d,
+  [VIRTIO_GPU_CMD_RESOURCE_UNREF]: resourceRef,
+  [VIRTIO_GPU_CMD_SET_SCANOUT]: setScanout,
+  [VIRTIO_GPU_CMD_RESOURCE_FLUSH]: resourceFlush,
+  [VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D]: transferToHost2d,
+  [VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING]: resourceRef,
+  [VIRTIO_GPU_CMD_GET_CAPSET_INFO]: getCapsetInfo,
+  [VIRTIO_GPU_CMD_GET_CAPSET]: getCapset,
+  [VIRTIO_GPU_CMD_GET_EDID]: getEdid,
+} as const;
+
+const CURSOR_BODIES = {
+  [VIRTIO_GPU_CMD_UPDATE_CURSOR]: updateCursor,
+  [VIRTIO_GPU_CMD_MOVE_CURSOR]: updateCursor,
+} as const;
+
+type Bodies<T> = { [K in keyof T]: { readonly type: K } & Of<T[K]> }[keyof T];
+
+/** A request of the control queue, one arm per command. */
+export type ControlCommand =
+  | Bodies<typeof CONTROL_BODIES>
+  | { readonly type: typeof VIRTIO_GPU_CMD_GET_DISPLAY_INFO }
+  | {
+      readonly type: typeof VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING;
+      readonly resourceId: number;
+      readonly backing: Backing;
+    };
+
+/** A request of the cursor queue. */
+export type CursorCommand = Bodies<typeof CURSOR_BODIES>;
+
+/** What a request is read from: the readable part of a descriptor chain. */
+export interface RequestSource {
+  readonly readableBytes: number;
+  read(into: Uint8Array, from?: number): number;
+}
+
+const LONGEST_FIXED_BODY = 32;
+const fixedBytes = new Uint8Array(ctrlHeader.size + LONGEST_FIXED_BODY);
+const fixedView = viewOf(fixedBytes);
+
+/** The header of a request; undefined when the request is too short to have one. */
+export function readHeader(source: RequestSource): CtrlHeader | undefined {
+  if (source.readableBytes < ctrlHeader.size) return undefined;
+  source.read(fixedBytes.subarray(0, Math.min(source.readableBytes, fixedBytes.length)));
+  return ctrlHeader.get(fixedView, 0);
+}
+
+/** Decodes what `readHeader` has just copied. Throws `GpuFault` with the response the reference names. */
+export function readControlCommand(
+  header: CtrlHeader,
+  source: RequestSource,
+  maxEntries: number,
+): ControlCommand {
+  const { type } = header;
+  if (type === VIRTIO_GPU_CMD_GET_DISPLAY_INFO) return { type };
+  if (type === VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING) {
+    const { resourceId, nrEntries } = body(attachBacking, source);
+    const backing = readEntries(source, ctrlHeader.size + attachBacking.size, nrEntries, maxEntries);
+    return { type, resourceId, backing };
+  }
+  const layout = CONTROL_BODIES[type as keyof typeof CONTROL_BODIES];
+  if (layout) return { type, ...body<object>(layout, source) } as ControlCommand;
+  if (type === VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB || type === VIRTIO_GPU_CMD_SET_SCANOUT_BLOB) {
+    throw new GpuFault(VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER, 'RESOURCE_BLOB was not negotiated');
+  }
+  throw new GpuFault(VIRTIO_GPU_RESP_ERR_UNSPEC, `command ${commandName(type)} on the control queue`);
+}
+
+/** The same for the cursor queue. */
+export function readCursorCommand(header: CtrlHeader, source: RequestSource): CursorCommand {
+  const layout = CURSOR_BODIES[header.type as keyof typeof CURSOR_BODIES];
+  if (!layout)
+    throw new GpuFault(VIRTIO_GPU_RESP_ERR_UNSPEC, `command ${commandName(header.type)} on the cursor queue`);
+  return { type: header.type, ...body(layout, source) } as CursorCommand;
+}
+
+/** Whether the type belongs on the cursor queue: only these are answered there. */
+export const isCursorCommand = (header: CtrlHeader | undefined): boolean =>
+  header !== undefined && header.type in CURSOR_BODIES;
+
+const commandName = (type: number): string => COMMAND_NAMES[type] ?? `0x${type.toString(16)}`;
+
+/** The fixed body behind the header, which has been copied already. Longer requests are cut, shorter ones refused. */
+function body<T>(layout: { size: number; get(view: DataView, at: number): T }, source: RequestSource): T {
+  if (source.readableBytes < ctrlHeader.size + layout.size) {
+    throw new GpuFault(VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER, `request of ${source.readableBytes} bytes`);
+  }
+  return layout.get(fixedView, ctrlHeader.size);
+}
+
+/** Memory entries follow the fixed structure without padding. Entries of length 0 are dropped. */
+function readEntries(source: RequestSource, from: number, nrEntries: number, maxEntries: number): Backing {
+  const lengthBytes = nrEntries * memEntry.size;
+  if (nrEntries === 0 || nrEntries > maxEntries || source.readableBytes - from < lengthBytes) {
+    throw new GpuFault(
+      VIRTIO_GPU_RESP_ERR_UNSPEC,
+      `${nrEntries} memory entries in ${source.readableBytes - from} bytes, at most ${maxEntries}`,
+    );
+  }
+  const list = new Uint8Array(lengthBytes);
+  source.read(list, from);
+  const view = viewOf(list);
+  const addresses = new Float64Array(nrEntries);
+  const ends = new Float64Array(nrEntries);
+  let kept = 0;
+  let end = 0;
+  for (let at = 0; at < lengthBytes; at += memEntry.size) {
+    const length = view.getUint32(at + 8, true);
+    if (length === 0) continue;
+    end += length;
+    addresses[kept] = view.getUint32(at + 4, true) * 2 ** 32 + view.getUint32(at, true);
+    ends[kept] = end;
+    kept++;
+  }
+  return { addresses: addresses.subarray(0, kept), ends: ends.subarray(0, kept) };
+}
+
+/** What goes back to the guest: a response code and, for some, a body. */
+export type Response =
+  | { readonly type: typeof VIRTIO_GPU_RESP_OK_NODATA }
+  | {
+      readonly type: typeof VIRTIO_GPU_RESP_OK_DISPLAY_INFO;
+      readonly modes: readonly Of<typeof displayOne>[];
+    }
+  | { readonly type: typeof VIRTIO_GPU_RESP_OK_EDID; readonly edid: Uint8Array }
+  | { readonly type: 'error'; readonly code: number };
+
+export const OK: Response = { type: VIRTIO_GPU_RESP_OK_NODATA };
+
+export const responseCode = (response: Response): number =>
+  response.type === 'error' ? response.code : response.type;
+
+const EMPTY_MODE: Of<typeof displayOne> = { rect: { x: 0, y: 0, width: 0, height: 0 }, enabled: 0, flags: 0 };
+
+function encodeBody(response: Response): Uint8Array | undefined {
+  switch (response.type) {
+    case VIRTIO_GPU_RESP_OK_NODATA:
+    case 'error':
+      return undefined;
+    case VIRTIO_GPU_RESP_OK_DISPLAY_INFO: {
+      const count = displayInfo.size / displayOne.size;
+      const modes = Array.from({ length: count }, (_, i) => response.modes[i] ?? EMPTY_MODE);
+      return encode(displayInfo, { modes });
+    }
+    case VIRTIO_GPU_RESP_OK_EDID:
+      return encode(edidResponse, { size: response.edid.length, edid: response.edid });
+    default:
+      return response satisfies never;
+  }
+}
+
+/**
+ * The bytes of a response. A fenced request gets its fence back, with the context and ring it belongs to
+ * (5.7.6.7); everything else in the header is 0. The buffer is reused by the next response without a body.
+ */
+export function encodeResponse(request: CtrlHeader | undefined, response: Response): Uint8Array {
+  const type = responseCode(response);
+  const header =
+    request && request.flags & VIRTIO_GPU_FLAG_FENCE ? fencedHeader(type, request) : { ...NO_FENCE, type };
+  const responseBody = encodeBody(response);
+  if (!responseBody) {
+    ctrlHeader.put(plainView, 0, header);
+    return plainResponse;
+  }
+  const out = new Uint8Array(ctrlHeader.size + responseBody.length);
+  ctrlHeader.put(viewOf(out), 0, header);
+  out.set(responseBody, ctrlHeader.size);
+  return out;
+}
+
+const NO_FENCE = { flags: 0, fenceId: 0n, ctxId: 0, ringIdx: 0 };
+const plainResponse = new Uint8Array(ctrlHeader.size);
+const plainView = viewOf(plainResponse);
+
+function fencedHeader(type: number, { flags, fenceId, ctxId, ringIdx }: CtrlHeader): CtrlHeader {
+  const withRing = (flags & VIRTIO_GPU_FLAG_INFO_RING_IDX) !== 0;
+  return {
+    type,
+    flags: flags & (VIRTIO_GPU_FLAG_FENCE | VIRTIO_GPU_FLAG_INFO_RING_IDX),
+    fenceId,
+    ctxId,
+    ringIdx: withRing ? ringIdx : 0,
+  };
+}

@@ -1,0 +1,26 @@
+/** Everything a guest can make more of has a limit with a name. */
+export interface GpuLimits {
+  /** Pixels of 2D resources, in bytes. Charged when a resource is made, whether it is ever drawn into or not. */
+  readonly maxResourceBytes: number;
+  readonly maxResources: number;
+  /** Memory entries of one resource: 65536 is an 8192x8192 image in single pages. */
+  readonly maxEntriesPerResource: number;
+  /** Memory entries of all resources. */
+  readonly maxEntries: number;
+  /** Width and height of a resource. */
+  readonly maxDimension: number;
+}
+
+export const DEFAULT_LIMITS: GpuLimits = {
+  maxResourceBytes: 512 * 2 ** 20,
+  maxResources: 4096,
+  maxEntriesPerResource: 65_536,
+  maxEntries: 1 << 20,
+  maxDimension: 16_384,
+};
+
+/** Outside of this, a 2D resource is no cursor. Linux uses 64x64. */
+export const MIN_CURSOR_SIZE = 2;
+export const MAX_CURSOR_SIZE = 256;
+/** A smaller rectangle is no screen (QEMU draws the same line). */
+export const MIN_SCANOUT_SIZE = 16;

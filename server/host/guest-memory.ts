@@ -1,0 +1,205 @@
+/**
+ * Guest memory as the client announced it: a table of windows, each with a mapping of the file that came with it.
+ *
+ * The table is the only authority. Guest addresses are translated at every use, because clients take windows away
+ * and bring them back in other cuts while the guest runs. A window without a file is known but cannot be used.
+ */
+import { closeSync, fstatSync } from 'node:fs';
+import {
+  CHUNK_BYTES,
+  F_SEAL_SHRINK,
+  GuestAddressSpace,
+  Mapping,
+  SystemError,
+  seals,
+} from '../../native/index.ts';
+import type { Access, GuestMemory, GuestView } from '../../pci/index.ts';
+import { EEXIST, EINVAL, ENOENT, ENOSPC, ProtocolError } from '../errors.ts';
+import type { DmaWindow } from './contract.ts';
+
+const PAGE_BYTES = 4096;
+/** More than any client uses (11 were seen), and as many as the SIGBUS guard can watch. */
+export const MAX_DMA_WINDOWS = 8192;
+
+interface Window extends DmaWindow {
+  /** Device and inode of the file; undefined without one. */
+  readonly file: string | undefined;
+  readonly mapping: Mapping | undefined;
+}
+
+export class DmaMap implements GuestMemory {
+  epoch = 0;
+  /** The same windows for native code, which walks whole entry lists. */
+  readonly addressSpace = new GuestAddressSpace();
+  /** Sorted by address, disjoint. */
+  readonly #windows: Window[] = [];
+  #lastHit: Window | undefined;
+
+  get windowCount(): number {
+    return this.#windows.length;
+  }
+
+  /** Bytes of guest memory that can be reached. */
+  get mappedBytes(): number {
+    return this.#windows.reduce((sum, window) => sum + (window.mapping ? window.sizeBytes : 0), 0);
+  }
+
+  /**
+   * Adds a window. Takes ownership of `fd`, also when it throws. An exact repeat is accepted and changes nothing;
+   * any other overlap is EEXIST.
+   */
+  map(window: DmaWindow, fd: number | undefined): void {
+    try {
+      this.#map(window, fd);
+    } catch (error) {
+      if (error instanceof SystemError) throw new ProtocolError(error.errno, `DMA_MAP: ${error.message}`);
+      throw error;
+    } finally {
+      if (fd !== undefined) closeSync(fd);
+    }
+  }
+
+  #map(window: DmaWindow, fd: number | undefined): void {
+    const { address, sizeBytes, fileOffset } = window;
+    const file = fd === undefined ? undefined : checkFile(fd, fileOffset, sizeBytes);
+    const index = this.#firstEndingAfter(address);
+    const existing = this.#windows[index];
+    if (existing && existing.address < address + sizeBytes) {
+      if (isRepeat(existing, window, file)) return;
+      throw new ProtocolError(
+        EEXIST,
+        `DMA_MAP of ${hex(address)}+${hex(sizeBytes)} overlaps ${hex(existing.address)}`,
+      );
+    }
+    if (this.#windows.length === MAX_DMA_WINDOWS) throw new ProtocolError(ENOSPC, 'too many DMA windows');
+
+    const usable = fd !== undefined && (window.readable || window.writable);
+    const mapping = usable
+      ? Mapping.map(fd, {
+          offset: fileOffset,
+          lengthBytes: sizeBytes,
+          writable: window.writable,
+          // A file that cannot shrink cannot fault.
+          guard: (seals(fd) & F_SEAL_SHRINK) === 0,
+        })
+      : undefined;
+    if (mapping) this.addressSpace.add(address, sizeBytes, mapping, 0, window.writable);
+    this.#windows.splice(index, 0, { ...window, file, mapping });
+    this.epoch++;
+  }
+
+  /** Removes a window by its exact range; ENOENT otherwise. Its memory is unmapped when this returns. */
+  unmap(address: number, sizeBytes: number): void {
+    const index = this.#firstEndingAfter(address);
+    const window = this.#windows[index];
+    if (window?.address !== address || window.sizeBytes !== sizeBytes) {
+      throw new ProtocolError(ENOENT, `DMA_UNMAP of ${hex(address)}+${hex(sizeBytes)}, which is no window`);
+    }
+    this.#windows.splice(index, 1);
+    this.#release(window);
+  }
+
+  unmapAll(): void {
+    for (const window of this.#windows.splice(0)) this.#release(window);
+  }
+
+  view(address: number, lengthBytes: number, access: Access): GuestView | undefined {
+    const window = this.#find(address, access);
+    if (!window || address + lengthBytes > window.address + window.sizeBytes) return undefined;
+    const bytes = window.mapping.bytes(address - window.address, lengthBytes);
+    return {
+      bytes,
+      data: new DataView(bytes.buffer, bytes.byteOffset, lengthBytes),
+      halfwords: new Uint16Array(bytes.buffer, bytes.byteOffset, lengthBytes >> 1),
+    };
+  }
+
+  covers(address: number, lengthBytes: number, access: Access): boolean {
+    const end = address + lengthBytes;
+    if (!Number.isSafeInteger(end)) return false;
+    for (let at = address; at < end; ) {
+      const window = this.#find(at, access);
+      if (!window) return false;
+      at = window.address + window.sizeBytes;
+    }
+    return true;
+  }
+
+  read(address: number, into: Uint8Array): boolean {
+    return this.#copy(address, into, 'read');
+  }
+
+  write(address: number, from: Uint8Array): boolean {
+    return this.covers(address, from.length, 'write') && this.#copy(address, from, 'write');
+  }
+
+  /** Copies piece by piece: a range may span windows, and a window the chunks of its mapping. */
+  #copy(address: number, bytes: Uint8Array, access: Access): boolean {
+    for (let done = 0; done < bytes.length; ) {
+      const window = this.#find(address + done, access);
+      if (!window) return false;
+      const offset = address + done - window.address;
+      const inChunk = CHUNK_BYTES - (offset % CHUNK_BYTES);
+      const length = Math.min(bytes.length - done, window.sizeBytes - offset, inChunk);
+      const guest = window.mapping.bytes(offset, length);
+      if (access === 'write')
+        guest.set(length === bytes.length ? bytes : bytes.subarray(done, done + length));
+      else bytes.set(guest, done);
+      done += length;
+    }
+    return true;
+  }
+
+  #release(window: Window): void {
+    this.epoch++;
+    if (this.#lastHit === window) this.#lastHit = undefined;
+    if (!window.mapping) return;
+    this.addressSpace.remove(window.address);
+    window.mapping.close();
+  }
+
+  /** The usable window that holds the address. */
+  #find(address: number, access: Access): (Window & { mapping: Mapping }) | undefined {
+    let window = this.#lastHit;
+    if (!window || address < window.address || address >= window.address + window.sizeBytes) {
+      window = this.#windows[this.#firstEndingAfter(address)];
+      if (!window || address < window.address) return undefined;
+      this.#lastHit = window;
+    }
+    if (!window.mapping || (access === 'write' && !window.writable)) return undefined;
+    return window as Window & { mapping: Mapping };
+  }
+
+  /** Index of the first window whose end lies beyond `address`: the one that holds it, or the next one up. */
+  #firstEndingAfter(address: number): number {
+    let low = 0;
+    let high = this.#windows.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      const window = this.#windows[middle] as Window;
+      if (window.address + window.sizeBytes <= address) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
+
+const hex = (value: number) => `0x${value.toString(16)}`;
+
+const isRepeat = (existing: Window, window: DmaWindow, file: string | undefined) =>
+  existing.address === window.address &&
+  existing.sizeBytes === window.sizeBytes &&
+  existing.fileOffset === window.fileOffset &&
+  existing.readable === window.readable &&
+  existing.writable === window.writable &&
+  existing.file === file;
+
+/** Refuses what would fault later: an unaligned offset, a range beyond the end of the file. */
+function checkFile(fd: number, offset: number, sizeBytes: number): string {
+  if (offset % PAGE_BYTES !== 0) throw new ProtocolError(EINVAL, `DMA_MAP at file offset ${offset}`);
+  const stat = fstatSync(fd);
+  if (stat.isFile() && offset + sizeBytes > stat.size) {
+    throw new ProtocolError(EINVAL, `DMA_MAP of ${offset}+${sizeBytes} in a file of ${stat.size} bytes`);
+  }
+  return `${stat.dev}:${stat.ino}`;
+}
