@@ -1,0 +1,644 @@
+/**
+ * System calls and pixel loops that Node lacks: Unix sockets that carry descriptors, readiness callbacks,
+ * eventfds, memfds, mappings of other processes' memory, and bulk copies between guest memory and images.
+ * Knows no protocol. Typed face of the addon in `src/`, which checks every number and buffer itself; this file
+ * adds shapes, defaults and handles with an end.
+ *
+ * Descriptors are plain numbers: whoever receives one owns it, and closes it with `fs.closeSync`.
+ */
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import { getSystemErrorMap } from 'node:util';
+
+// ---- the addon ----
+
+declare const handleKind: unique symbol;
+interface Handle<Kind extends string> {
+  readonly [handleKind]: Kind;
+}
+type RegionHandle = Handle<'region'>;
+type SpaceHandle = Handle<'space'>;
+type WatchHandle = Handle<'watch'>;
+
+type Rows = [offset: number, strideBytes: number];
+type Image = [bytes: Uint8Array, ...Rows];
+type Transfer = (
+  space: SpaceHandle,
+  addresses: Float64Array,
+  ends: Float64Array,
+  ...rest: [...list: Rows, ...image: Image, rowBytes: number, rows: number]
+) => number;
+
+interface Addon {
+  setErrorClass(errorClass: typeof SystemError): void;
+  registrySize(): [mappings: number, watches: number, guards: number];
+
+  listenUnix(path: string, backlog: number): number;
+  connectUnix(path: string): number;
+  acceptUnix(listener: number): number | undefined;
+  socketPair(): [number, number];
+  receive(fd: number, into: Uint8Array, at: number, lengthBytes: number, fds: Int32Array): number;
+  send(fd: number, from: Uint8Array, at: number, lengthBytes: number, fds?: readonly number[]): number;
+  sendDatagram(path: string, bytes: Uint8Array): void;
+
+  watch(fd: number, events: number, callback: (events: number) => void): WatchHandle;
+  setEvents(watch: WatchHandle, events: number): void;
+  setRef(watch: WatchHandle, ref: boolean): void;
+  closeWatch(watch: WatchHandle): void;
+  createEventfd(): number;
+  setNonBlocking(fd: number): void;
+  signalEventfd(fd: number): void;
+  drainEventfd(fd: number): number;
+
+  createMemfd(name: string, lengthBytes: number, sealSize: boolean): number;
+  seals(fd: number): number;
+  punchHole(fd: number, offset: number, lengthBytes: number): void;
+
+  map(
+    fd: number,
+    offset: number,
+    lengthBytes: number,
+    writable: boolean,
+    guard: boolean,
+    dump: boolean,
+  ): RegionHandle;
+  chunk(region: RegionHandle, offset: number, lengthBytes: number): ArrayBuffer;
+  unmap(region: RegionHandle, chunks: readonly (ArrayBuffer | undefined)[]): void;
+  sigbusCounter(): ArrayBuffer;
+
+  makeSpace(): SpaceHandle;
+  addWindow(
+    space: SpaceHandle,
+    guestAddress: number,
+    lengthBytes: number,
+    region: RegionHandle,
+    offset: number,
+    writable: boolean,
+  ): void;
+  removeWindow(space: SpaceHandle, guestAddress: number): void;
+  clearSpace(space: SpaceHandle): void;
+  closeSpace(space: SpaceHandle): void;
+  covers(space: SpaceHandle, guestAddress: number, lengthBytes: number, write: boolean): boolean;
+  readGuest(space: SpaceHandle, guestAddress: number, into: Uint8Array): boolean;
+  writeGuest(space: SpaceHandle, guestAddress: number, from: Uint8Array): boolean;
+
+  gather: Transfer;
+  scatter: Transfer;
+  convertPixels(...rest: [...from: Image, ...to: Image, picks: number, width: number, height: number]): void;
+  diffTiles(
+    ...rest: [
+      ...current: Image,
+      ...previous: Image,
+      rowBytes: number,
+      rows: number,
+      tileWidthBytes: number,
+      tileRows: number,
+      changed: Uint8Array,
+    ]
+  ): number;
+}
+
+/** This file runs from `native/` under the tests and from `dist/native/` when installed. */
+function locateAddon(): string {
+  const { VFIO_USER_GPU_ADDON: chosen } = process.env;
+  if (chosen) return chosen;
+  const file = 'build/Release/vfio_user_gpu.node';
+  const places = [`./${file}`, `../../native/${file}`].map((place) =>
+    fileURLToPath(new URL(place, import.meta.url)),
+  );
+  const found = places.find((place) => existsSync(place));
+  if (!found) throw new Error(`the native addon is not built; looked for ${places.join(' and ')}`);
+  return found;
+}
+
+/** A failed system call. Everything else that can go wrong here is a TypeError or a RangeError: misuse. */
+export class SystemError extends Error {
+  override readonly name = 'SystemError';
+  /** Positive, as in errno.h. */
+  readonly errno: number;
+  /** The name of the number, for example `EBADF`. */
+  readonly code: string;
+  /** What failed, for example `recvmsg`. A closed handle fails with EBADF and the name of the method. */
+  readonly syscall: string;
+
+  constructor(errno: number, syscall: string) {
+    const [code, text] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, 'unknown error'];
+    super(`${syscall}: ${code}, ${text}`);
+    this.errno = errno;
+    this.code = code;
+    this.syscall = syscall;
+  }
+}
+
+const addon: Addon = createRequire(import.meta.url)(locateAddon());
+addon.setErrorClass(SystemError);
+
+/** The kernel would end the string at the zero byte, and act on another name. */
+function withoutZero(text: string, name: string): string {
+  if (text.includes('\0')) throw new TypeError(`${name} must not contain a zero byte`);
+  return text;
+}
+
+// ---- sockets ----
+
+/** What `receive` and `send` return when the call would have to wait. */
+export const WOULD_BLOCK = -1;
+
+/**
+ * Listens on a Unix stream socket. The descriptor is non-blocking and close-on-exec, the file has mode 0600
+ * whatever the umask is; the caller removes it in the end.
+ * @throws SystemError EADDRINUSE when the path exists, ENAMETOOLONG beyond 107 bytes, or as bind says.
+ */
+export function listenUnix(path: string, backlog = 8): number {
+  return addon.listenUnix(withoutZero(path, 'path'), backlog);
+}
+
+/**
+ * Connects to a Unix stream socket. Blocks until the listener's backlog has room; the descriptor is
+ * non-blocking and close-on-exec afterwards.
+ * @throws SystemError ENOENT, ECONNREFUSED, or as connect says.
+ */
+export function connectUnix(path: string): number {
+  return addon.connectUnix(withoutZero(path, 'path'));
+}
+
+/** Takes one waiting connection, non-blocking and close-on-exec; `undefined` when nobody waits. */
+export function acceptUnix(listener: number): number | undefined {
+  return addon.acceptUnix(listener);
+}
+
+/** Two connected stream sockets, non-blocking and close-on-exec. */
+export function socketPair(): [number, number] {
+  return addon.socketPair();
+}
+
+/**
+ * One recvmsg into `into[at .. at + lengthBytes)`. Received descriptors go to `fds`: their count to `fds[0]`,
+ * they themselves (close-on-exec) to `fds[1]` and on; the caller owns them.
+ * @returns bytes, 0 at the end of the stream, or WOULD_BLOCK
+ * @throws SystemError EMSGSIZE when more descriptors came than `fds` has room for, or than this process may open;
+ *   none is left open then, and the bytes are lost. RangeError for an empty range: it could not be told from the end of the stream.
+ */
+export function receive(
+  fd: number,
+  into: Uint8Array,
+  at: number,
+  lengthBytes: number,
+  fds: Int32Array,
+): number {
+  return addon.receive(fd, into, at, lengthBytes, fds);
+}
+
+/**
+ * One sendmsg of `from[at .. at + lengthBytes)`, with at most 253 descriptors on its first byte. They stay
+ * open here. A peer that is gone is an error (EPIPE), not a signal.
+ * @returns bytes accepted, perhaps fewer than asked (the descriptors are sent then), or WOULD_BLOCK (they are
+ *   not). RangeError for an empty range: the kernel would drop the descriptors.
+ */
+export function send(
+  fd: number,
+  from: Uint8Array,
+  at: number,
+  lengthBytes: number,
+  fds?: readonly number[],
+): number {
+  return addon.send(fd, from, at, lengthBytes, fds);
+}
+
+/** Sends one datagram to a Unix socket and does not wait; `@name` is in the abstract namespace. */
+export function sendDatagram(path: string, bytes: Uint8Array): void {
+  addon.sendDatagram(withoutZero(path, 'path'), bytes);
+}
+
+// ---- event loop ----
+
+/** There is something to read, or an end of stream. */
+export const READABLE = 1;
+/** There is room to write. */
+export const WRITABLE = 2;
+/** The other side has closed; also delivered, asked for or not, when the descriptor reports an error. */
+export const DISCONNECT = 4;
+
+/**
+ * Calls back whenever the descriptor is ready for one of the events, until closed: level-triggered. Keeps the
+ * event loop alive while it waits for events, unless `unref` was called; a paused watch does not. Never
+ * collected while open. At most one watch per descriptor.
+ *
+ * The callback is a turn of its own: promises and `nextTick` settle after it, and what it throws is an
+ * uncaughtException. After an error of the descriptor (DISCONNECT) the watch is paused.
+ */
+export class Watch implements Disposable {
+  readonly #handle: WatchHandle;
+
+  /**
+   * @param events sum of READABLE, WRITABLE and DISCONNECT; 0 starts paused
+   * @throws SystemError EPERM for what cannot be polled (a regular file), EEXIST when it is watched already
+   */
+  constructor(fd: number, events: number, callback: (events: number) => void) {
+    this.#handle = addon.watch(fd, events, callback);
+  }
+
+  /** Waits for these events from now on; 0 pauses. */
+  setEvents(events: number): void {
+    addon.setEvents(this.#handle, events);
+  }
+
+  /** Keeps the event loop alive (the default). */
+  ref(): void {
+    addon.setRef(this.#handle, true);
+  }
+
+  /** Lets the event loop end although this watch is open. */
+  unref(): void {
+    addon.setRef(this.#handle, false);
+  }
+
+  /** No callback comes any more. Close the descriptor after this, not before. Safe to call twice. */
+  close(): void {
+    addon.closeWatch(this.#handle);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** A new eventfd with count 0, non-blocking and close-on-exec. */
+export function createEventfd(): number {
+  return addon.createEventfd();
+}
+
+/** Makes a descriptor from elsewhere safe to signal: a full counter must not block this thread. */
+export function setNonBlocking(fd: number): void {
+  addon.setNonBlocking(fd);
+}
+
+/** Adds 1 to an eventfd. A full counter counts as delivered: whoever reads it is signalled anyway. */
+export function signalEventfd(fd: number): void {
+  addon.signalEventfd(fd);
+}
+
+/** Reads an eventfd and sets it to 0. @returns how often it was signalled; 0 when it was not */
+export function drainEventfd(fd: number): number {
+  return addon.drainEventfd(fd);
+}
+
+// ---- memory ----
+
+/** Bits of `seals`, as in fcntl.h: no more seals, the file cannot shrink, cannot grow, cannot be written. */
+export const F_SEAL_SEAL = 0x1;
+export const F_SEAL_SHRINK = 0x2;
+export const F_SEAL_GROW = 0x4;
+export const F_SEAL_WRITE = 0x8;
+
+export interface MemfdOptions {
+  /** `size` fixes the length for ever (SHRINK, GROW, SEAL). Default `none`. */
+  seals?: 'size' | 'none';
+}
+
+/** A file in memory, sparse, close-on-exec. @param name shown in /proc, at most 249 bytes */
+export function createMemfd(name: string, lengthBytes: number, options: MemfdOptions = {}): number {
+  return addon.createMemfd(withoutZero(name, 'name'), lengthBytes, options.seals === 'size');
+}
+
+/** The F_SEAL_ bits of a file; 0 for a file that cannot have seals. */
+export function seals(fd: number): number {
+  return addon.seals(fd);
+}
+
+/** Gives the pages of a range back: it reads as zeros afterwards, the length of the file stays. */
+export function punchHole(fd: number, offset: number, lengthBytes: number): void {
+  addon.punchHole(fd, offset, lengthBytes);
+}
+
+/** Distance of the chunks of a mapping, 1 GiB. */
+export const CHUNK_BYTES = 2 ** 30;
+/** How far a chunk reaches into the next one, 1 MiB: a range of at most this length lies in one chunk. */
+export const CHUNK_OVERLAP_BYTES = 2 ** 20;
+
+export interface MapOptions {
+  /** First byte in the file, a multiple of 4096. Default 0. */
+  offset?: number;
+  lengthBytes: number;
+  /** Default false: writing through a view then ends the process. */
+  writable?: boolean;
+  /** Survive the file's shrinking: lost pages read as zeros and are counted in `sigbusRepairs`. Default false. */
+  guard?: boolean;
+  /** Include the memory in core dumps. Default false. */
+  dump?: boolean;
+}
+
+let regionOf: (mapping: Mapping) => RegionHandle;
+let spaceOf: (space: GuestAddressSpace) => SpaceHandle;
+
+/**
+ * A shared mapping of a file. Guest RAM may be larger than the largest ArrayBuffer (4 GiB on Node 20), so it
+ * is seen through chunks: chunk i starts at i * CHUNK_BYTES and is CHUNK_BYTES + CHUNK_OVERLAP_BYTES long, or
+ * reaches to the end of the mapping.
+ *
+ * `close` unmaps at once: all views have length 0 then. Hand views to synchronous code only: a pending
+ * asynchronous call keeps a pointer that `close` cannot take back. Forgotten mappings are unmapped once they
+ * and all their views are collected.
+ */
+export class Mapping implements Disposable {
+  static {
+    regionOf = (mapping) => mapping.#handle;
+  }
+
+  readonly lengthBytes: number;
+  readonly #handle: RegionHandle;
+  #chunks: (ArrayBuffer | undefined)[] = [];
+  #closed = false;
+
+  /**
+   * @throws SystemError EINVAL when the file does not reach to the end of the range; EACCES or EPERM when it
+   *   cannot be mapped this way; ENOSPC when all 8192 guards are taken
+   */
+  static map(fd: number, options: MapOptions): Mapping {
+    const { offset = 0, lengthBytes, writable = false, guard = false, dump = false } = options;
+    return new Mapping(addon.map(fd, offset, lengthBytes, writable, guard, dump), lengthBytes);
+  }
+
+  private constructor(handle: RegionHandle, lengthBytes: number) {
+    this.#handle = handle;
+    this.lengthBytes = lengthBytes;
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  /** The memory from `index * CHUNK_BYTES` on. Always the same ArrayBuffer for the same index. */
+  chunk(index: number): ArrayBuffer {
+    return this.#chunks[index] ?? this.#makeChunk(index);
+  }
+
+  /** A view of a range that lies in one chunk, as any of at most CHUNK_OVERLAP_BYTES does. */
+  bytes(offset: number, lengthBytes: number): Uint8Array<ArrayBuffer> {
+    if (!(offset >= 0 && lengthBytes >= 0 && offset + lengthBytes <= this.lengthBytes)) {
+      throw new RangeError(`${lengthBytes} bytes at ${offset} are not in a mapping of ${this.lengthBytes}`);
+    }
+    // Only an empty range can start at the end of the mapping, where no chunk may start.
+    const index = Math.floor(Math.min(offset, this.lengthBytes - 1) / CHUNK_BYTES);
+    return new Uint8Array(this.chunk(index), offset - index * CHUNK_BYTES, lengthBytes);
+  }
+
+  /** Unmaps, and empties all views. Safe to call twice. */
+  close(): void {
+    if (this.#closed) return;
+    addon.unmap(this.#handle, this.#chunks);
+    this.#closed = true;
+    this.#chunks = [];
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+
+  #makeChunk(index: number): ArrayBuffer {
+    const left = this.lengthBytes - index * CHUNK_BYTES;
+    if (!(Number.isInteger(index) && index >= 0 && left > 0)) {
+      throw new RangeError(`a mapping of ${this.lengthBytes} bytes has no chunk ${index}`);
+    }
+    const made = addon.chunk(
+      this.#handle,
+      index * CHUNK_BYTES,
+      Math.min(left, CHUNK_BYTES + CHUNK_OVERLAP_BYTES),
+    );
+    this.#chunks[index] = made;
+    return made;
+  }
+}
+
+/**
+ * Guest addresses to mappings, for native code: the pixel loops translate here, without JavaScript per page.
+ * Windows do not overlap. One over a mapping that was closed reads as if it were not there.
+ */
+export class GuestAddressSpace implements Disposable {
+  static {
+    spaceOf = (space) => space.#handle;
+  }
+
+  readonly #handle = addon.makeSpace();
+
+  /**
+   * Lists a window; it keeps the mapping's memory, but not the mapping, alive.
+   * @throws SystemError EEXIST when it overlaps another, EINVAL when it is empty or not in the mapping, EACCES
+   *   for a writable window on a mapping that is not, EBADF for a closed mapping
+   */
+  add(
+    guestAddress: number,
+    lengthBytes: number,
+    mapping: Mapping,
+    mappingOffset: number,
+    writable: boolean,
+  ): void {
+    addon.addWindow(this.#handle, guestAddress, lengthBytes, regionOf(mapping), mappingOffset, writable);
+  }
+
+  /** Drops the window that starts exactly here. @throws SystemError ENOENT when there is none */
+  remove(guestAddress: number): void {
+    addon.removeWindow(this.#handle, guestAddress);
+  }
+
+  /** Drops all windows. */
+  clear(): void {
+    addon.clearSpace(this.#handle);
+  }
+
+  /** Whether every byte of the range is mapped (and writable, with `write`); windows may adjoin. */
+  covers(guestAddress: number, lengthBytes: number, write: boolean): boolean {
+    return addon.covers(this.#handle, guestAddress, lengthBytes, write);
+  }
+
+  /** Copies guest memory. @returns false when a byte is not mapped; `into` may then be partly filled */
+  read(guestAddress: number, into: Uint8Array): boolean {
+    return addon.readGuest(this.#handle, guestAddress, into);
+  }
+
+  /** Copies to guest memory. @returns false, and nothing was written, when a byte is not mapped or read-only */
+  write(guestAddress: number, from: Uint8Array): boolean {
+    return addon.writeGuest(this.#handle, guestAddress, from);
+  }
+
+  /** Drops all windows for good. Safe to call twice. */
+  close(): void {
+    addon.closeSpace(this.#handle);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+const repairs = new Uint32Array(addon.sigbusCounter());
+
+/**
+ * Repairs of guarded mappings since the process began, modulo 2^32: one per page, or one for a mapping that
+ * could only be replaced whole. Compare two readings for equality. As cheap as reading an array.
+ */
+export function sigbusRepairs(): number {
+  return Atomics.load(repairs, 0);
+}
+
+// ---- pixels ----
+
+/** A guest's memory list as one byte stream. */
+export interface EntryList {
+  /** Guest address of each entry. */
+  readonly addresses: Float64Array;
+  /** Where each entry ends in the stream, and thus where the next one begins; never descending. */
+  readonly ends: Float64Array;
+}
+
+/** Where the rows of an image lie. */
+export interface Span2d {
+  /** The first byte of the first row. */
+  offset: number;
+  /** Distance of one row to the next. In a buffer (not in a list) rows may not overlap. */
+  strideBytes: number;
+}
+
+/** Byte positions of the channels in a pixel of 4 bytes; `a: -1` is a pixel without alpha. */
+export interface PixelOrder {
+  r: number;
+  g: number;
+  b: number;
+  a: number;
+}
+
+/**
+ * Copies `rows` rows of `rowBytes` from the stream that the entries form into `to`. Bytes beyond the end of
+ * the list are skipped, at any offset up to 2^53.
+ * @returns bytes copied, or -1 when guest memory is not mapped (what lies before it may have been copied)
+ * @throws RangeError when `to` cannot hold the rows or the list is not one; SystemError EBADF for a closed space
+ */
+export function gather(
+  space: GuestAddressSpace,
+  entries: EntryList,
+  from: Span2d,
+  to: Uint8Array,
+  toSpan: Span2d,
+  rowBytes: number,
+  rows: number,
+): number {
+  return addon.gather(
+    spaceOf(space),
+    entries.addresses,
+    entries.ends,
+    from.offset,
+    from.strideBytes,
+    to,
+    toSpan.offset,
+    toSpan.strideBytes,
+    rowBytes,
+    rows,
+  );
+}
+
+/** The reverse of `gather`: from `from` to the stream, into writable windows only (-1 otherwise). */
+export function scatter(
+  space: GuestAddressSpace,
+  entries: EntryList,
+  toSpan: Span2d,
+  from: Uint8Array,
+  fromSpan: Span2d,
+  rowBytes: number,
+  rows: number,
+): number {
+  return addon.scatter(
+    spaceOf(space),
+    entries.addresses,
+    entries.ends,
+    toSpan.offset,
+    toSpan.strideBytes,
+    from,
+    fromSpan.offset,
+    fromSpan.strideBytes,
+    rowBytes,
+    rows,
+  );
+}
+
+/**
+ * Copies an image of 4-byte pixels and changes the order of its channels. Alpha becomes 255 where the source
+ * has none, and so does the byte that a destination without alpha leaves over. In place is fine.
+ * @throws RangeError when a buffer cannot hold the image or an order is not one
+ */
+export function convertPixels(
+  from: Uint8Array,
+  fromSpan: Span2d,
+  fromOrder: PixelOrder,
+  to: Uint8Array,
+  toSpan: Span2d,
+  toOrder: PixelOrder,
+  width: number,
+  height: number,
+): void {
+  addon.convertPixels(
+    from,
+    fromSpan.offset,
+    fromSpan.strideBytes,
+    to,
+    toSpan.offset,
+    toSpan.strideBytes,
+    picks(fromOrder, toOrder),
+    width,
+    height,
+  );
+}
+
+const FULL = 4;
+
+/** Four bits for each byte of a destination pixel: the byte of the source pixel to take, or FULL. */
+function picks(from: PixelOrder, to: PixelOrder): number {
+  checkOrder(from);
+  checkOrder(to);
+  const leftOver = 6 - to.r - to.g - to.b;
+  const alpha = from.a < 0 || to.a < 0 ? FULL : from.a;
+  return (from.r << (4 * to.r)) | (from.g << (4 * to.g)) | (from.b << (4 * to.b)) | (alpha << (4 * leftOver));
+}
+
+function checkOrder({ r, g, b, a }: PixelOrder): void {
+  const leftOver = 6 - r - g - b;
+  const isOrder = [r, g, b, leftOver].sort().join() === '0,1,2,3' && (a === -1 || a === leftOver);
+  if (!isOrder) throw new RangeError(`r ${r}, g ${g}, b ${b}, a ${a} is no order of channels`);
+}
+
+/**
+ * Compares two images tile by tile, sets `changed[tile]` to 1 or 0 (row by row of tiles; those at the right
+ * and at the bottom may be smaller) and copies what changed into `previous`.
+ * @returns the number of changed tiles
+ * @throws RangeError when a buffer cannot hold its image, or `changed` all tiles
+ */
+export function diffTiles(
+  current: Uint8Array,
+  currentSpan: Span2d,
+  previous: Uint8Array,
+  previousSpan: Span2d,
+  rowBytes: number,
+  rows: number,
+  tile: { widthBytes: number; rows: number },
+  changed: Uint8Array,
+): number {
+  return addon.diffTiles(
+    current,
+    currentSpan.offset,
+    currentSpan.strideBytes,
+    previous,
+    previousSpan.offset,
+    previousSpan.strideBytes,
+    rowBytes,
+    rows,
+    tile.widthBytes,
+    tile.rows,
+    changed,
+  );
+}
+
+/** What is open: mappings and watches of this thread, guards of the process. For leak tests. */
+export function registrySize(): { mappings: number; watches: number; guards: number } {
+  const [mappings, watches, guards] = addon.registrySize();
+  return { mappings, watches, guards };
+}

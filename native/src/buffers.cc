@@ -1,0 +1,62 @@
+// Memory of our own that other processes can map: memfds and their seals.
+#include <cerrno>
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "args.h"
+#include "exports.h"
+#include "os.h"
+
+namespace addon {
+namespace {
+
+// createMemfd(name, length, sealSize): fd
+Napi::Value createMemfd(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const std::string name = args.string(0, "name");
+  const uint64_t length = args.integer(1, "lengthBytes");
+  const bool sealSize = args.boolean(2, "seals");
+  if (args.failed()) return {};
+
+  OwnedFd fd(memfd_create(name.c_str(), MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!fd) return fail(info.Env(), errno, "memfd_create");
+  if (ftruncate(fd.get(), static_cast<off_t>(length)) != 0) return fail(info.Env(), errno, "ftruncate");
+  constexpr int size = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL;
+  if (sealSize && fcntl(fd.get(), F_ADD_SEALS, size) != 0) return fail(info.Env(), errno, "fcntl");
+  return Napi::Number::New(info.Env(), fd.release());
+}
+
+// seals(fd): number
+Napi::Value seals(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int fd = args.fd(0);
+  if (args.failed()) return {};
+  const int seals = fcntl(fd, F_GET_SEALS);
+  const bool cannotBeSealed = seals < 0 && errno == EINVAL;
+  if (seals < 0 && !cannotBeSealed) return fail(info.Env(), errno, "fcntl");
+  return Napi::Number::New(info.Env(), cannotBeSealed ? 0 : seals);
+}
+
+// punchHole(fd, offset, length)
+Napi::Value punchHole(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int fd = args.fd(0);
+  const auto offset = static_cast<off_t>(args.integer(1, "offset"));
+  const auto length = static_cast<off_t>(args.integer(2, "lengthBytes"));
+  if (args.failed()) return {};
+  const auto punch = [&] { return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length); };
+  if (retry(punch) != 0) return fail(info.Env(), errno, "fallocate");
+  return {};
+}
+
+}  // namespace
+
+void exposeBuffers(Napi::Object exports) {
+  expose<createMemfd>(exports, "createMemfd");
+  expose<seals>(exports, "seals");
+  expose<punchHole>(exports, "punchHole");
+}
+
+}  // namespace addon
