@@ -60,6 +60,7 @@ export class GpuServer {
       displays: this.screens,
       limits: this.limits,
       log,
+      onReset: () => this.#clearWindow(),
     });
     this.doorbells = this.device.queueSizes.map(() => 0);
     this.#barMemory = makeWindow(this.hostVisibleBytes);
@@ -95,10 +96,7 @@ export class GpuServer {
     this.host.attach(this.fn, () => this.fn.ringAllDoorbells());
     try {
       this.vfioUser = new VfioUserServer(options.socketPath, this.host, log, {
-        disconnected: () => {
-          this.#clearWindow();
-          options.onDisconnect?.();
-        },
+        disconnected: () => options.onDisconnect?.(),
       });
     } catch (error) {
       this.#closeDevice();
@@ -169,7 +167,7 @@ export class GpuServer {
     if (this.#barMemory) closeSync(this.#barMemory.fd);
   }
 
-  /** No byte of one VM may be seen by the next one. */
+  /** No byte of one guest may be seen by the next one. */
   #clearWindow(): void {
     if (this.#barMemory) punchHole(this.#barMemory.fd, 0, this.#barMemory.sizeBytes);
   }

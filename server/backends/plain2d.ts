@@ -2,7 +2,7 @@
 import { closeSync } from 'node:fs';
 import { createMemfd, type GuestAddressSpace, gather, Mapping } from '../../native/index.ts';
 import type { Rect } from '../displays/display.ts';
-import type { Backend2d, Backing, Image } from '../gpu/backend.ts';
+import { type Backend2d, type Backing, backingLength, type Image } from '../gpu/backend.ts';
 import { BYTES_PER_PIXEL } from '../gpu/protocol.ts';
 
 class MemfdImage implements Image {
@@ -42,6 +42,7 @@ export class Plain2d implements Backend2d {
   }
 
   transferToHost(backing: Backing, offset: number, image: Image, rect: Rect): number | undefined {
+    if (offset >= backingLength(backing)) return 0;
     const { strideBytes } = image;
     const imageOffset = rect.y * strideBytes + rect.x * BYTES_PER_PIXEL;
     const copied = gather(

@@ -38,6 +38,8 @@ export interface GpuOptions {
   readonly displays: readonly Display[];
   readonly limits: GpuLimits;
   readonly log: Log;
+  /** Called when the driver and everything it made are gone. */
+  readonly onReset?: () => void;
 }
 
 /** What a device has done since it was made; plain numbers. */
@@ -61,14 +63,16 @@ export class GpuDevice implements VirtioDevice {
   readonly #state: GpuState;
   readonly #commands = new Map<string, Map<string, number>>();
   readonly #observer: PumpObserver;
+  readonly #onReset: () => void;
   #session: DriverSession | undefined;
   #notify: () => void = () => {};
 
-  constructor({ memory, backend, displays, limits, log }: GpuOptions) {
+  constructor({ memory, backend, displays, limits, log, onReset }: GpuOptions) {
     if (displays.length < 1 || displays.length > VIRTIO_GPU_MAX_SCANOUTS) {
       throw new Error(`${displays.length} displays: there must be 1 to ${VIRTIO_GPU_MAX_SCANOUTS}`);
     }
     this.#log = new RateLimitedLog(log);
+    this.#onReset = onReset ?? (() => {});
     this.#state = {
       memory,
       backend,
@@ -151,6 +155,7 @@ export class GpuDevice implements VirtioDevice {
     this.#state.scanouts.clear();
     this.#state.resources.clear();
     this.#state.events.reset();
+    this.#onReset();
   }
 
   #configChanged(): void {

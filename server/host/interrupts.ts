@@ -3,7 +3,7 @@
  * one comes: clients take eventfds away for moments while they rearrange vectors.
  */
 import { closeSync } from 'node:fs';
-import { signalEventfd } from '../../native/index.ts';
+import { setNonBlocking, signalEventfd } from '../../native/index.ts';
 import type { InterruptSink } from '../../pci/index.ts';
 import { IRQ_MSIX, type IrqIndex } from './contract.ts';
 
@@ -37,6 +37,7 @@ export class Interrupts implements InterruptSink {
         closeSync(fd);
         return;
       }
+      setNonBlocking(fd);
       const old = vector.fd;
       vector.fd = fd;
       if (old !== undefined) closeSync(old);

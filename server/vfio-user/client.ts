@@ -73,6 +73,11 @@ export class VfioUserClient {
     return this.#closed;
   }
 
+  /** Stops reading, like a client that hangs. */
+  pause(): void {
+    this.#watch.setEvents(0);
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;

@@ -359,12 +359,12 @@ export class Connection {
     const pending = this.#pendingCommands.get(message.id);
     if (pending?.command !== message.command)
       throw new StreamError(`reply ${message.id} to nothing we asked`);
-    this.#pendingCommands.delete(message.id);
     if (message.flags & FLAG_ERROR) {
       pending.reject(new ProtocolError(validErrno(message.error), 'the client refused'));
-      return;
+    } else {
+      pending.resolve(checkedDmaReply(pending, message.body));
     }
-    pending.resolve(checkedDmaReply(pending, message.body));
+    this.#pendingCommands.delete(message.id);
   }
 
   #startDeadline(timeoutMs: number, reason: string): void {
