@@ -20,18 +20,32 @@ export interface Replayed {
 
 const isCommand = (message: RecordedMessage) => (message.flags & FLAG_TYPE_MASK) === TYPE_COMMAND;
 
-function standIns(message: RecordedMessage): number[] {
-  if (message.cmd === DMA_MAP) {
-    const { offset, size } = decode(dmaMap, payloadBytes(message));
-    return Array.from({ length: message.nfds }, () => createMemfd('replay', offset + size));
-  }
-  return Array.from({ length: message.nfds }, () => createEventfd());
+/** One file stands in for all of the client's memory, as it is with most clients; large enough for every window. */
+function makeMemory(messages: readonly RecordedMessage[]): number | undefined {
+  const ends = messages
+    .filter((message) => message.cmd === DMA_MAP && isCommand(message) && message.nfds > 0)
+    .map((message) => decode(dmaMap, payloadBytes(message)))
+    .map(({ offset, size }) => offset + size);
+  return ends.length > 0 ? createMemfd('replay', Math.max(...ends)) : undefined;
 }
 
 /** Sends each request of the client, waits for its answer, and hands both over. Closes what it made. */
 export async function* replay(
   client: VfioUserClient,
   messages: readonly RecordedMessage[],
+): AsyncGenerator<Replayed> {
+  const memory = makeMemory(messages);
+  try {
+    yield* replayOver(client, messages, memory);
+  } finally {
+    if (memory !== undefined) closeSync(memory);
+  }
+}
+
+async function* replayOver(
+  client: VfioUserClient,
+  messages: readonly RecordedMessage[],
+  memory: number | undefined,
 ): AsyncGenerator<Replayed> {
   for (const [index, request] of messages.entries()) {
     if (request.dir !== 'c2s' || !isCommand(request)) continue;
@@ -41,18 +55,19 @@ export async function* replay(
       .find(
         (one) => one.dir === 's2c' && !isCommand(one) && one.id === request.id && one.cmd === request.cmd,
       );
-    const fds = standIns(request);
+    const isMap = request.cmd === DMA_MAP;
+    const fds = Array.from({ length: request.nfds }, () => (isMap ? (memory as number) : createEventfd()));
+    const silent = (request.flags & FLAG_NO_REPLY) !== 0;
+    const answer = silent ? undefined : client.reply(request.id);
+    const header = { id: request.id, command: request.cmd, flags: request.flags, error: request.error };
     try {
-      const silent = (request.flags & FLAG_NO_REPLY) !== 0;
-      const answer = silent ? undefined : client.reply(request.id);
-      const header = { id: request.id, command: request.cmd, flags: request.flags, error: request.error };
       client.sendBytes(messageBytes(header, payloadBytes(request)), fds);
-      const received = await answer;
-      for (const fd of received?.fds ?? []) closeSync(fd);
-      yield { request, recorded, received };
     } finally {
-      for (const fd of fds) closeSync(fd);
+      if (!isMap) for (const fd of fds) closeSync(fd);
     }
+    const received = await answer;
+    for (const fd of received?.fds ?? []) closeSync(fd);
+    yield { request, recorded, received };
   }
 }
 
