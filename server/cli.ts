@@ -110,15 +110,20 @@ function parseWindow(text: string): number {
   return bytes;
 }
 
+/** The keys are checked like options are; only a boolean needs care, because yargs makes one of anything. */
 function readConfigFile(path: string): Record<string, unknown> {
+  let json: unknown;
   try {
-    const json: unknown = JSON.parse(readFileSync(path, 'utf8'));
-    if (typeof json === 'object' && json !== null && !Array.isArray(json))
-      return json as Record<string, unknown>;
+    json = JSON.parse(readFileSync(path, 'utf8'));
   } catch (error) {
     throw new UsageError(`config file ${path}: ${(error as Error).message}`);
   }
-  throw new UsageError(`config file ${path} does not hold a JSON object`);
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) {
+    throw new UsageError(`config file ${path} does not hold a JSON object`);
+  }
+  const config = json as Record<string, unknown>;
+  if ('once' in config && typeof config.once !== 'boolean') throw new UsageError('once is true or false');
+  return config;
 }
 
 /** Values from a file come with any type; options that take text also take numbers there. */
@@ -155,7 +160,6 @@ function serveConfig(args: Arguments): ServeConfig {
   if (displays.length === 0 || displays.length > MAX_DISPLAYS) {
     throw new UsageError(`${displays.length} displays: there can be 1 to ${MAX_DISPLAYS}`);
   }
-  if (typeof args.once !== 'boolean') throw new UsageError('--once is true or false');
   return {
     command: 'serve',
     socketPath: text('--socket-path', args.socketPath),
@@ -163,7 +167,7 @@ function serveConfig(args: Arguments): ServeConfig {
     maxResourceBytes: parseSize(text('--max-resource-memory', args.maxResourceMemory)),
     hostVisibleBytes: parseWindow(text('--host-visible-size', args.hostVisibleSize)),
     apiSocketPath: optionalText('--api-socket', args.apiSocket),
-    once: args.once,
+    once: args.once === true,
     logLevel: choice('--log-level', args.logLevel, LOG_LEVELS),
     logFormat: choice('--log-format', args.logFormat, LOG_FORMATS),
   };

@@ -85,7 +85,11 @@ export const displayParams = z.object({
     .number()
     .int()
     .min(0)
-    .openapi({ param: { name: 'display', in: 'path' }, example: 0, description: 'display number, from 0' }),
+    .openapi({
+      param: { name: 'display', in: 'path', required: true },
+      example: 0,
+      description: 'display number, from 0',
+    }),
 });
 
 export const screenshotQuery = z.object({

@@ -1,0 +1,203 @@
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { parseCommandLine, parseMode, parseSize, type ServeConfig } from '../../server/cli.ts';
+
+const parse = (line: string) => parseCommandLine(line.split(' ').filter(Boolean), '1.2.3');
+const folder = mkdtempSync(join(tmpdir(), 'cli-'));
+function configFile(content: unknown): string {
+  const path = join(folder, `${Math.random()}.json`);
+  writeFileSync(path, typeof content === 'string' ? content : JSON.stringify(content));
+  return path;
+}
+
+describe('serve', () => {
+  test('is the default command, and needs a socket', async () => {
+    expect(await parse('--socket-path /tmp/x')).toMatchObject({ command: 'serve', socketPath: '/tmp/x' });
+    expect(await parse('serve --socket-path /tmp/x')).toEqual(await parse('--socket-path /tmp/x'));
+    await expect(parse('')).rejects.toThrow('socket-path');
+  });
+
+  test('has the defaults the documentation promises', async () => {
+    expect(await parse('--socket-path /tmp/x')).toEqual({
+      command: 'serve',
+      socketPath: '/tmp/x',
+      displays: [{ width: 1280, height: 800, refreshHz: 60 }],
+      maxResourceBytes: 512 * 2 ** 20,
+      hostVisibleBytes: 0,
+      apiSocketPath: undefined,
+      once: false,
+      logLevel: 'info',
+      logFormat: process.stderr.isTTY ? 'pretty' : 'json',
+    });
+  });
+
+  test('takes several displays in order', async () => {
+    const config = (await parse(
+      '--socket-path /tmp/x --display 800x600 --display 1920x1080@59.94',
+    )) as ServeConfig;
+    expect(config.displays).toEqual([
+      { width: 800, height: 600, refreshHz: 60 },
+      { width: 1920, height: 1080, refreshHz: 59.94 },
+    ]);
+  });
+
+  test('takes every other option', async () => {
+    const line =
+      '--socket-path /tmp/x --max-resource-memory 2G --host-visible-size 256M --api-socket /tmp/a --once ' +
+      '--log-level debug --log-format json';
+    expect(await parse(line)).toMatchObject({
+      maxResourceBytes: 2 * 2 ** 30,
+      hostVisibleBytes: 256 * 2 ** 20,
+      apiSocketPath: '/tmp/a',
+      once: true,
+      logLevel: 'debug',
+      logFormat: 'json',
+    });
+  });
+
+  test.each([
+    ['--display 1280', 'not a display mode'],
+    ['--display 1280x800@', 'not a display mode'],
+    ['--display 1x1', '32'],
+    ['--display 100000x800', '8192'],
+    ['--display', 'needs a value'],
+    [`${'--display 640x480 '.repeat(17)}`, '17 displays'],
+    ['--max-resource-memory lots', 'not a size'],
+    ['--max-resource-memory 99999999999999G', 'too large'],
+    ['--host-visible-size 3M', 'power of two'],
+    ['--host-visible-size 512K', 'power of two'],
+    ['--log-level loud', 'log-level is one of'],
+    ['--log-format xml', 'log-format is one of'],
+    ['--unknown', 'nknown'],
+    ['extra', 'nknown'],
+    ['--vnc 127.0.0.1:5900', 'nknown'],
+  ])('refuses "%s" and says why', async (options, reason) => {
+    await expect(parse(`--socket-path /tmp/x ${options}`)).rejects.toThrow(reason);
+  });
+
+  test('refuses an empty socket path', async () => {
+    await expect(parseCommandLine(['--socket-path', ''], '0')).rejects.toThrow('needs a value');
+  });
+});
+
+describe('a config file', () => {
+  test('has the same keys, and options win', async () => {
+    const file = configFile({
+      'socket-path': '/tmp/file',
+      display: ['640x480', '800x600'],
+      'max-resource-memory': '1G',
+      once: true,
+      'log-level': 'warn',
+    });
+    expect(await parse(`--config ${file} --log-level error`)).toMatchObject({
+      socketPath: '/tmp/file',
+      displays: [{ width: 640 }, { width: 800 }],
+      maxResourceBytes: 2 ** 30,
+      once: true,
+      logLevel: 'error',
+    });
+  });
+
+  test('may give one display as text and a size as number', async () => {
+    const file = configFile({ 'socket-path': '/tmp/file', display: '640x480', 'host-visible-size': 1048576 });
+    expect(await parse(`--config ${file}`)).toMatchObject({
+      displays: [{ width: 640 }],
+      hostVisibleBytes: 2 ** 20,
+    });
+  });
+
+  test.each([
+    ['an unknown key', { 'socket-path': '/tmp/x', colour: 'red' }, 'colour'],
+    ['a wrong type', { 'socket-path': '/tmp/x', once: 'perhaps' }, 'once'],
+    ['an object as display', { 'socket-path': '/tmp/x', display: { width: 1 } }, 'display'],
+    ['a bad mode', { 'socket-path': '/tmp/x', display: '1x' }, 'display mode'],
+    ['no object', [1], 'JSON object'],
+    ['no JSON', '{', 'config file'],
+  ])('with %s is refused', async (_, content, reason) => {
+    await expect(parse(`--config ${configFile(content)}`)).rejects.toThrow(reason);
+  });
+
+  test('that is not there is refused', async () => {
+    await expect(parse('--config /nowhere/config.json')).rejects.toThrow('/nowhere/config.json');
+  });
+});
+
+describe('the other commands', () => {
+  test('screenshot', async () => {
+    expect(await parse('screenshot --api-socket /tmp/a')).toEqual({
+      command: 'screenshot',
+      apiSocketPath: '/tmp/a',
+      display: 0,
+      cursor: true,
+      output: undefined,
+    });
+    expect(await parse('screenshot --api-socket /tmp/a --display 3 --no-cursor -o x.png')).toMatchObject({
+      display: 3,
+      cursor: false,
+      output: 'x.png',
+    });
+    await expect(parse('screenshot')).rejects.toThrow('api-socket');
+    await expect(parse('screenshot --api-socket /tmp/a --display 16')).rejects.toThrow('0 to 15');
+  });
+
+  test('resize', async () => {
+    expect(await parse('resize --api-socket /tmp/a 1024x768')).toEqual({
+      command: 'resize',
+      apiSocketPath: '/tmp/a',
+      display: 0,
+      mode: { width: 1024, height: 768, refreshHz: undefined },
+    });
+    await expect(parse('resize --api-socket /tmp/a')).rejects.toThrow();
+    await expect(parse('resize --api-socket /tmp/a big')).rejects.toThrow('not a display mode');
+  });
+
+  test('inspect', async () => {
+    expect(await parse('inspect --socket-path /tmp/x --hex')).toEqual({
+      command: 'inspect',
+      socketPath: '/tmp/x',
+      hex: true,
+    });
+  });
+
+  test('trace sits in between or plays back, not both', async () => {
+    expect(await parse('trace --listen /tmp/l --connect /tmp/c --record f')).toEqual({
+      command: 'trace',
+      listenPath: '/tmp/l',
+      connectPath: '/tmp/c',
+      recordFile: 'f',
+      replayFile: undefined,
+      scenario: undefined,
+    });
+    expect(await parse('trace --replay f --connect /tmp/c --scenario s')).toMatchObject({ replayFile: 'f' });
+    await expect(parse('trace --connect /tmp/c')).rejects.toThrow('either');
+    await expect(parse('trace --connect /tmp/c --listen /tmp/l --replay f')).rejects.toThrow('either');
+  });
+
+  test('that do not exist are refused', async () => {
+    await expect(parse('sreenshot --api-socket /tmp/a')).rejects.toThrow();
+  });
+});
+
+describe('words', () => {
+  test.each([
+    ['0', 0],
+    ['4096', 4096],
+    ['64K', 65536],
+    ['64k', 65536],
+    ['512M', 2 ** 29],
+    ['8G', 2 ** 33],
+  ])('size %s is %i bytes', (text, bytes) => {
+    expect(parseSize(text)).toBe(bytes);
+  });
+
+  test.each(['', 'M', '1.5G', '-1', '1T', '1 G', '0x10'])('size %j is none', (text) => {
+    expect(() => parseSize(text)).toThrow('not a size');
+  });
+
+  test('a mode may leave out the refresh rate', () => {
+    expect(parseMode('1024x768')).toEqual({ width: 1024, height: 768, refreshHz: undefined });
+    expect(parseMode('1024x768@75')).toEqual({ width: 1024, height: 768, refreshHz: 75 });
+  });
+});

@@ -1,0 +1,291 @@
+/** The built program as users run it: arguments, sockets, signals, exit status, and what `lspci` says of it. */
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { afterAll, describe, expect, test } from 'vitest';
+import { VfioUserClient } from '../../server/vfio-user/client.ts';
+import { decodePng } from '../../tools/testbed/pictures.ts';
+import { startServer } from '../../tools/testbed/server.ts';
+
+const program = fileURLToPath(new URL('../../dist/server/main.js', import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), 'program-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+const path = (name: string) => join(folder, name);
+
+const run = (...args: string[]) => spawnSync(process.execPath, [program, ...args], { encoding: 'latin1' });
+
+describe('usage', () => {
+  test('help and version are printed, status 0', () => {
+    const help = run('--help');
+    expect([help.status, help.stderr]).toEqual([0, '']);
+    for (const word of ['serve', 'screenshot', 'resize', 'inspect', 'trace', '--socket-path', '--display']) {
+      expect(help.stdout).toContain(word);
+    }
+    const { version } = JSON.parse(
+      readFileSync(fileURLToPath(new URL('../../package.json', import.meta.url)), 'utf8'),
+    );
+    expect(run('--version').stdout.trim()).toBe(version);
+  });
+
+  test.each([
+    [[], 'socket-path'],
+    [['--socket-path', path('a.sock'), '--display', 'huge'], '"huge" is not a display mode'],
+    [['--socket-path', path('a.sock'), '--nonsense'], 'nonsense'],
+    [['screenshot'], 'api-socket'],
+  ])('arguments %j: status 2, the reason, and nothing touched', (args, reason) => {
+    const { status, stderr, stdout } = run(...args);
+    expect(status).toBe(2);
+    expect(stderr).toContain(reason);
+    expect(stdout).toBe('');
+    expect(existsSync(path('a.sock'))).toBe(false);
+  });
+
+  test('a command that fails while it runs: status 1 and the reason', () => {
+    const { status, stderr } = run('screenshot', '--api-socket', path('nobody.sock'));
+    expect(status).toBe(1);
+    expect(stderr).toContain('no answer at');
+  });
+});
+
+describe('serve', () => {
+  test('is ready when it says so: log line, sockets of mode 0600, options for both VMMs', async () => {
+    await using server = await startServer();
+    for (const socket of [server.socketPath, server.apiSocketPath]) {
+      expect(statSync(socket).mode & 0o777).toBe(0o600);
+    }
+    const client = VfioUserClient.connect(server.socketPath);
+    expect(await client.handshake()).toContain('capabilities');
+    client.close();
+    const text = JSON.stringify(server.log);
+    expect(text).toContain(`--user-device socket=${server.socketPath}`);
+    expect(text).toContain('vfio-user-pci');
+    expect(text).toContain('share=on');
+  });
+
+  test('tells NOTIFY_SOCKET', async () => {
+    const receiver =
+      'use Socket; socket(S, PF_UNIX, SOCK_DGRAM, 0) or die; bind(S, sockaddr_un($ARGV[0])) or die; $| = 1; ' +
+      'print "bound\\n"; recv(S, $x, 99, 0); print "$x\\n";';
+    const perl = spawn('perl', ['-e', receiver, path('notify')], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const lines = perl.stdout.setEncoding('utf8')[Symbol.asyncIterator]();
+    expect((await lines.next()).value).toBe('bound\n');
+    await using server = await startServer({ environment: { NOTIFY_SOCKET: path('notify') } });
+    expect((await lines.next()).value).toBe('READY=1\n');
+    expect(server.log.some(({ msg }) => msg === 'NOTIFY_SOCKET could not be told')).toBe(false);
+  });
+
+  test('warns about a NOTIFY_SOCKET that nobody listens on, and serves', async () => {
+    await using server = await startServer({ environment: { NOTIFY_SOCKET: path('nobody') } });
+    await server.waitForLog('NOTIFY_SOCKET could not be told');
+    expect((await server.displays()).length).toBe(1);
+  });
+
+  test.each(['SIGTERM', 'SIGINT'] as const)(
+    'leaves cleanly on %s, also with a client: status 0, no socket left',
+    async (signal) => {
+      const server = await startServer();
+      const client = VfioUserClient.connect(server.socketPath);
+      await client.handshake();
+      server.kill(signal);
+      expect(await server.exited).toBe(0);
+      await client.ended;
+      expect([existsSync(server.socketPath), existsSync(server.apiSocketPath)]).toEqual([false, false]);
+      expect(server.log.slice(-2).map(({ msg }) => msg)).toEqual(['leaving', 'client disconnected']);
+      await server.stop();
+    },
+  );
+
+  test('with --once leaves when the client leaves', async () => {
+    const server = await startServer({ arguments: ['--once'] });
+    const client = VfioUserClient.connect(server.socketPath);
+    await client.handshake();
+    client.close();
+    expect(await server.exited).toBe(0);
+    await server.stop();
+  });
+
+  test('replaces a stale socket, refuses a live one and anything else', async () => {
+    const stale = path('stale.sock');
+    spawnSync('perl', [
+      '-e',
+      'use Socket; socket(S, PF_UNIX, SOCK_STREAM, 0); bind(S, sockaddr_un($ARGV[0])) or die',
+      stale,
+    ]);
+    expect(existsSync(stale)).toBe(true);
+    const first = spawn(process.execPath, [program, '--socket-path', stale], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    await new Promise((resolve) => first.stderr.once('data', resolve));
+    const second = run('--socket-path', stale);
+    expect([second.status, second.stderr.includes('in use by a running server')]).toEqual([1, true]);
+    expect(existsSync(stale)).toBe(true);
+    first.kill();
+    writeFileSync(path('file'), 'precious');
+    const third = run('--socket-path', path('file'));
+    expect([third.status, third.stderr.includes('is not a socket')]).toEqual([1, true]);
+    expect(readFileSync(path('file'), 'utf8')).toBe('precious');
+  });
+
+  test('that cannot have the second socket leaves the first one clean', () => {
+    const { status, stderr } = run('--socket-path', path('x.sock'), '--api-socket', '/nowhere/api.sock');
+    expect(status).toBe(1);
+    expect(stderr).toContain('/nowhere/api.sock');
+    expect(existsSync(path('x.sock'))).toBe(false);
+  });
+
+  test('lets a second client wait until the first has left', async () => {
+    await using server = await startServer();
+    const first = VfioUserClient.connect(server.socketPath);
+    await first.handshake();
+    const second = VfioUserClient.connect(server.socketPath);
+    const answered = second.handshake();
+    const early = await Promise.race([
+      answered.then(() => 'answered'),
+      first.deviceInfo().then(() => 'waiting'),
+    ]);
+    expect(early).toBe('waiting');
+    first.close();
+    expect(await answered).toContain('capabilities');
+    second.close();
+  });
+
+  test('logs for people with --log-format pretty', () => {
+    const child = spawnSync(
+      process.execPath,
+      [program, '--socket-path', path('p.sock'), '--log-format', 'pretty'],
+      {
+        timeout: 3000,
+        encoding: 'utf8',
+      },
+    );
+    expect(child.stderr).toMatch(/INFO.*listening/);
+    expect(child.stderr).not.toContain('{"level"');
+  });
+});
+
+describe('screenshot and resize', () => {
+  test('write a PNG, to a file or to standard output', async () => {
+    await using server = await startServer({ displays: ['640x480', '800x600'] });
+    const file = path('shot.png');
+    expect(run('screenshot', '--api-socket', server.apiSocketPath, '--output', file).status).toBe(0);
+    expect(decodePng(readFileSync(file))).toMatchObject({ width: 640, height: 480 });
+    const { stdout } = run('screenshot', '--api-socket', server.apiSocketPath, '--display', '1');
+    expect(decodePng(Buffer.from(stdout, 'latin1'))).toMatchObject({ width: 800, height: 600 });
+  });
+
+  test('change a display and say what it is now', async () => {
+    await using server = await startServer();
+    const { status, stdout } = run('resize', '--api-socket', server.apiSocketPath, '1024x768@75');
+    expect([status, stdout]).toEqual([0, '1024x768@75\n']);
+    expect((await server.displays())[0]?.mode).toEqual({ width: 1024, height: 768, refreshHz: 75 });
+  });
+
+  test('pass on what the server says against it', async () => {
+    await using server = await startServer();
+    const { status, stderr } = run(
+      'resize',
+      '--api-socket',
+      server.apiSocketPath,
+      '--display',
+      '5',
+      '1024x768',
+    );
+    expect([status, stderr]).toEqual([1, 'vfio-user-gpu: there is no display 5\n']);
+  });
+});
+
+describe('inspect', () => {
+  test('shows the card in words', async () => {
+    await using server = await startServer({ arguments: ['--host-visible-size', '8G'] });
+    expect(
+      run('inspect', '--socket-path', server.socketPath).stdout,
+    ).toBe(`device      1af4:1050 revision 01 class 038000
+subsystem   1af4:1050
+interrupts  INTX 0, MSI 0, MSIX 3, ERR 1, REQ 0
+region      BAR0: 32 KiB, 32-bit memory
+region      BAR4: 8 GiB, 64-bit memory, prefetchable, mappable
+region      CONFIG: 256 bytes
+capability  [40] MSI-X: 3 vectors, disabled, table BAR0+0x4000, PBA BAR0+0x5000
+capability  [4c] power management: D0, no soft reset
+capability  [54] virtio common configuration: BAR0+0x0, 64 bytes
+capability  [64] virtio ISR: BAR0+0x1000, 4 bytes
+capability  [74] virtio device configuration: BAR0+0x2000, 4 KiB
+capability  [84] virtio notifications: BAR0+0x3000, 4 KiB, multiplier 4
+capability  [98] virtio window into BARs: BAR0+0x0, 0 bytes
+capability  [ac] virtio shared memory 1: BAR4+0x0, 8 GiB
+`);
+  });
+
+  const lspci = spawnSync('lspci', ['--version']);
+  if (lspci.error) console.warn('skipping lspci: it is in the package pciutils');
+  test.skipIf(lspci.error)('writes a dump in which lspci sees the card with its capabilities', async () => {
+    await using server = await startServer({ arguments: ['--host-visible-size', '256M'] });
+    const dump = path('config.txt');
+    writeFileSync(dump, run('inspect', '--socket-path', server.socketPath, '--hex').stdout);
+    const { stdout } = spawnSync('lspci', ['-F', dump, '-nvvv'], { encoding: 'utf8' });
+    // Newer versions know more of the names of virtio's structures.
+    const seen = stdout.replaceAll(/VirtIO: .*/g, 'VirtIO');
+    expect(seen).toBe(readFileSync(fileURLToPath(new URL('lspci.txt', import.meta.url)), 'utf8'));
+  });
+
+  test('of nobody is status 1', () => {
+    expect(run('inspect', '--socket-path', path('nobody.sock')).status).toBe(1);
+  });
+
+  test('of something that is no vfio-user server ends', async () => {
+    const socket = path('other.sock');
+    const other = createServer((connection) => {
+      connection.on('error', () => {});
+      connection.end('HTTP/1.1 400 Bad Request\r\n\r\n');
+    });
+    other.listen(socket);
+    await new Promise((resolve) => other.once('listening', resolve));
+    const child = spawn(process.execPath, [program, 'inspect', '--socket-path', socket], { stdio: 'ignore' });
+    expect(await new Promise((resolve) => child.once('exit', resolve))).toBe(1);
+    other.close();
+  });
+});
+
+describe('trace', () => {
+  test('prints and records what goes by, and plays it back', async () => {
+    await using server = await startServer();
+    const listen = path('trace.sock');
+    const recording = path('recording.jsonl');
+    const proxy = spawn(
+      process.execPath,
+      [program, 'trace', '--listen', listen, '--connect', server.socketPath, '--record', recording],
+      { stdio: ['ignore', 'pipe', 'pipe'] },
+    );
+    let printed = '';
+    proxy.stdout.setEncoding('utf8').on('data', (text: string) => {
+      printed += text;
+    });
+    await new Promise((resolve) => proxy.stderr.once('data', resolve));
+    const client = VfioUserClient.connect(listen);
+    await client.handshake();
+    await client.readRegion(7, 0, 256);
+    await client.writeRegion(0, 0x14, Uint8Array.of(0));
+    client.close();
+    await server.waitForLog('client disconnected');
+    proxy.kill('SIGTERM');
+    expect(await new Promise((resolve) => proxy.once('close', resolve))).toBe(0);
+    expect(printed).toContain('REGION_WRITE BAR0+0x14 device_status = 0x0');
+    expect(readFileSync(recording, 'utf8').trim().split('\n')).toHaveLength(6);
+    const again = run('trace', '--replay', recording, '--connect', server.socketPath);
+    expect([again.status, again.stdout.trim().split('\n').at(-1)]).toEqual([0, '0 answers are different']);
+    writeFileSync(
+      recording,
+      readFileSync(recording, 'utf8').replace('"error":0,"nfds":0', '"error":9,"nfds":0'),
+    );
+    const altered = readFileSync(recording, 'utf8').replaceAll(/"size":288/g, '"size":300');
+    writeFileSync(recording, altered);
+    const different = run('trace', '--replay', recording, '--connect', server.socketPath);
+    expect([different.status, different.stdout.includes('! different: 300 bytes then, 288 now')]).toEqual([
+      1,
+      true,
+    ]);
+  });
+});
