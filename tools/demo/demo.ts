@@ -19,27 +19,24 @@ const { values: options } = parseArgs({
 /** The last line that the guest writes before the picture is taken. */
 const LAST_LINE = 'This console is drawn by the guest and shown by vfio-user-gpu.';
 
-/** Runs in the guest: text on its console, then something that moves. */
+/** Runs in the guest: what it is and what it sees, on its console; then a clock, as something that moves. */
 const SCRIPT = `
-exec 3>/dev/tty1
-{
-  printf '\\033[2J\\033[H\\n'
-  printf '  Linux %s\\n\\n' "$(uname -r)"
-  for card in /sys/class/drm/card0-*; do
-    printf '  %-12s %s, preferred mode %s\\n' "\${card##*/}" "$(cat $card/status)" "$(head -n 1 $card/modes)"
-  done
-  printf '  driver       %s\\n' "$(readlink /sys/class/drm/card0/device/driver | sed 's,.*/,,')"
-  printf '  PCI device   %s\\n\\n' "$(cat /sys/class/drm/card0/device/../vendor):$(cat /sys/class/drm/card0/device/../device)"
-} >&3
-console '  ${LAST_LINE}'
+card=/sys/class/drm/card0
+pci=$(readlink -f $card/device)
+console '' \
+  "  $(uname -sr) on $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1)" '' \
+  "  PCI device       $(cat $pci/vendor) $(cat $pci/device) at \${pci##*/}, bound to $(sed -n 's/^DRIVER=//p' $pci/uevent)" \
+  "  connector        $(ls $card | grep -m 1 '^card0-'): $(cat $card/card0-*/status), $(head -n 1 $card/card0-*/modes)" \
+  "  frame buffer     $(cat /proc/fb)" '' \
+  '  ${LAST_LINE}' ''
 shot console
-while sleep 1; do printf '\\r  %s ' "$(date +%T)" >&3; done
+while sleep 1; do printf '\r  %s' "$(date +%T)" >/dev/tty1; done
 `;
 
 const say = (text: string) => console.log(`demo: ${text}`);
 
 say('starting the device');
-await using server = await startServer({ displays: ['1024x768'] });
+await using server = await startServer({ displays: ['800x600'] });
 say(`vfio-user-gpu listens at ${server.socketPath}`);
 
 say('starting QEMU (software emulation, unmodified, -device vfio-user-pci) with a Debian kernel');
