@@ -45,6 +45,11 @@ export interface Observer {
   doorbell(queueIndex: number): void;
   /** The guest did something the specification forbids; the function has already dealt with it. */
   guestError(kind: string, detail: string): void;
+  /**
+   * A driver rang its first doorbell and there is no request to be seen. Either it is an odd driver, or what we see at
+   * `availIdxAddress` is not the memory that the driver writes. Called once per bring-up at most.
+   */
+  emptyFirstDoorbell?(queueIndex: number, availIdxAddress: number): void;
 }
 
 /** How much may be done before others get their turn. The host decides what a unit costs. */

@@ -20,6 +20,9 @@ import { VfioUserServer } from './vfio-user/server.ts';
 /** Shared memory region of virtio-gpu that the guest maps (virtio 1.3, 5.7.2). */
 const VIRTIO_GPU_SHM_ID_HOST_VISIBLE = 1;
 
+const SHARING_HINT =
+  'share guest memory: QEMU memory-backend-memfd,share=on; cloud-hypervisor --memory shared=on';
+
 export interface GpuServerOptions {
   readonly socketPath: string;
   /** One per output, 1 to 16. */
@@ -84,8 +87,12 @@ export class GpuServer {
         },
         guestError: (kind, detail) => {
           this.guestErrors[kind] = (this.guestErrors[kind] ?? 0) + 1;
-          noise.write('warn', kind, { detail }, 'guest error');
+          // Not the guest's fault then: the VMM announced its memory without a file.
+          const hint =
+            this.memory.windowCount > 0 && this.memory.mappedBytes === 0 ? { hint: SHARING_HINT } : {};
+          noise.write('warn', kind, { detail, ...hint }, 'guest error');
         },
+        emptyFirstDoorbell: (_, address) => void this.#checkSharedMemory(address, log),
       },
       msixTableOwner: 'client',
       classCode: PCI_CLASS_DISPLAY_OTHER,
@@ -159,6 +166,24 @@ export class GpuServer {
       clientConnected: this.vfioUser.connection !== undefined,
       flushes: this.screens.map(({ flushes }) => flushes),
     };
+  }
+
+  /**
+   * A guest rings and we see nothing: most likely the VMM gave us memory that it does not share with the guest, which
+   * no message ever says. A client that answers is asked what the guest sees there.
+   */
+  async #checkSharedMemory(availIdxAddress: number, log: Log): Promise<void> {
+    const ours = new Uint8Array(2);
+    this.memory.read(availIdxAddress, ours);
+    const theirs = await this.vfioUser.connection
+      ?.dmaRead(availIdxAddress, ours.length)
+      .catch(() => undefined);
+    if (theirs && Buffer.from(theirs).equals(ours)) return;
+    const certain = theirs !== undefined;
+    const message = certain
+      ? 'guest memory is not shared with this device: it will not work'
+      : 'the guest rings, but no request is to be seen: is its memory shared with this device?';
+    log.warn({ hint: SHARING_HINT }, message);
   }
 
   #closeDevice(): void {

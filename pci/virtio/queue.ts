@@ -51,6 +51,7 @@ export class SplitQueue {
   /** One flag per head: set while the device holds that chain. */
   readonly #held: Uint8Array;
   #heldCount = 0;
+  #used = false;
   #rings: Rings;
   /** Free-running indices: next avail entry to take, next used entry to fill, used index the driver knows. */
   #nextAvail = 0;
@@ -70,6 +71,16 @@ export class SplitQueue {
     if (descriptors % 16 !== 0 || avail % 2 !== 0 || used % 4 !== 0)
       throw new QueueBroken('rings are not aligned');
     this.#rings = this.#resolve();
+  }
+
+  /** Whether the driver has ever made a request available here. */
+  get used(): boolean {
+    return this.#used;
+  }
+
+  /** Guest address of the avail index. */
+  get availIdxAddress(): number {
+    return this.#options.addresses.avail + 2 * IDX_HALFWORD;
   }
 
   /** Chains the device holds: popped and not yet completed. */
@@ -93,6 +104,7 @@ export class SplitQueue {
     const chain = this.#walker.walk(rings.descriptors, size, head);
     this.#held[head] = 1;
     this.#heldCount++;
+    this.#used = true;
     this.#nextAvail = (this.#nextAvail + 1) & 0xffff;
     return chain;
   }

@@ -131,6 +131,8 @@ export class VirtioPciFunction implements PciFunction {
   #isr = 0;
   /** Bit set of queues that are to be run. */
   #pending = 0;
+  /** Bit set of queues whose doorbell has been rung; undefined once one of them has held a request. */
+  #rung: number | undefined = 0;
   #powerState = PCI_D0;
   /** Back from D3hot, and the guest has not touched the function since. */
   #justWoke = false;
@@ -259,11 +261,20 @@ export class VirtioPciFunction implements PciFunction {
     this.#pending = 0;
     try {
       this.#pending |= this.#device.run(pending, budget);
+      if (this.#rung) this.#noteEmptyDoorbell(session);
     } catch (error) {
       if (!(error instanceof QueueBroken)) throw error;
       this.#breakDevice(error.message);
     }
     return this.#pending !== 0;
+  }
+
+  #noteEmptyDoorbell({ queues }: DriverSession): void {
+    const index = queues.findIndex((queue, i) => queue && !queue.used && ((this.#rung ?? 0) >> i) & 1);
+    const anyUsed = queues.some((queue) => queue?.used);
+    this.#rung = undefined;
+    const empty = queues[index];
+    if (empty && !anyUsed) this.#observer.emptyFirstDoorbell?.(index, empty.availIdxAddress);
   }
 
   get #busMaster(): boolean {
@@ -382,6 +393,7 @@ export class VirtioPciFunction implements PciFunction {
     if (!this.#session?.queues[index]) return;
     this.#observer.doorbell(index);
     this.#pending |= 1 << index;
+    if (this.#rung !== undefined) this.#rung |= 1 << index;
     this.#options.wake();
   }
 
@@ -437,6 +449,7 @@ export class VirtioPciFunction implements PciFunction {
       this.#breakDevice(error.message);
       return;
     }
+    this.#rung = 0;
     this.#device.activate(this.#session);
     this.#runAllQueues();
   }

@@ -19,6 +19,7 @@ export function powerOn<D extends VirtioDevice>(device: D, options: PowerOnOptio
   const fired: number[] = [];
   const doorbells: number[] = [];
   const guestErrors: string[] = [];
+  const emptyDoorbells: [number, number][] = [];
   const wakes = { count: 0 };
   const fn = new VirtioPciFunction(device, {
     memory,
@@ -27,10 +28,21 @@ export function powerOn<D extends VirtioDevice>(device: D, options: PowerOnOptio
     observer: {
       doorbell: (index) => doorbells.push(index),
       guestError: (kind, detail) => guestErrors.push(`${kind}: ${detail}`),
+      emptyFirstDoorbell: (index, address) => emptyDoorbells.push([index, address]),
     },
     msixTableOwner: options.msixTableOwner ?? 'client',
     classCode: 0x038000,
     ...(options.sharedMemory ? { sharedMemory: options.sharedMemory } : {}),
   });
-  return { fn, device, memory, driver: new FakeDriver(fn, memory), fired, doorbells, guestErrors, wakes };
+  return {
+    fn,
+    device,
+    memory,
+    driver: new FakeDriver(fn, memory),
+    fired,
+    doorbells,
+    guestErrors,
+    emptyDoorbells,
+    wakes,
+  };
 }

@@ -134,6 +134,21 @@ describe('a doorbell', () => {
     expect(machine.driver.queue(0).usedIdx + machine.driver.queue(1).usedIdx).toBe(2);
   });
 
+  test('that is the first one and finds nothing is reported once, with the address of the avail index', () => {
+    const { driver, emptyDoorbells } = bringUp();
+    driver.kick(1).run().kick(1).run().kick(0).run();
+    expect(emptyDoorbells).toEqual([[1, driver.queue(1).avail + 2]]);
+    driver.bringUp({ queueSize: 16 }).kick(0).run();
+    expect(emptyDoorbells).toHaveLength(2);
+  });
+
+  test('that finds nothing after there have been requests is nothing special', () => {
+    const { driver, emptyDoorbells } = bringUp();
+    driver.request(0, ECHO);
+    driver.kick(0).run().kick(1).run();
+    expect(emptyDoorbells).toEqual([]);
+  });
+
   test('while bus mastering is off waits until it is on', () => {
     const machine = bringUp();
     addRequest(machine);
