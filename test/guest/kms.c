@@ -152,15 +152,21 @@ static void read_connectors(void) {
     struct output *output = &outputs[i];
     output->connector = connectors[i];
     output->crtc = crtcs[i];
-    /* Asking for no modes makes the driver look again; the second call fetches what it found. */
-    struct drm_mode_get_connector probe = {.connector_id = output->connector};
-    DRM(MODE_GETCONNECTOR, &probe);
-    struct drm_mode_get_connector fetch = {
-        .connector_id = output->connector,
-        .modes_ptr = (uintptr_t)output->modes,
-        .count_modes = probe.count_modes < 128 ? probe.count_modes : 128,
-    };
-    if (fetch.count_modes > 0) DRM(MODE_GETCONNECTOR, &fetch);
+    /*
+     * Asking for no modes makes the driver look again; the second call fetches what it found, unless there are more
+     * by then, because the display has just changed.
+     */
+    struct drm_mode_get_connector probe, fetch;
+    do {
+      probe = (struct drm_mode_get_connector){.connector_id = output->connector};
+      DRM(MODE_GETCONNECTOR, &probe);
+      fetch = (struct drm_mode_get_connector){
+          .connector_id = output->connector,
+          .modes_ptr = (uintptr_t)output->modes,
+          .count_modes = probe.count_modes < 128 ? probe.count_modes : 128,
+      };
+      if (fetch.count_modes > 0) DRM(MODE_GETCONNECTOR, &fetch);
+    } while (fetch.count_modes > probe.count_modes);
     output->connected = probe.connection == 1;
     output->mode_count = fetch.count_modes;
   }
@@ -227,7 +233,8 @@ static void choose_mode(struct output *output) {
   output->height = output->mode.vdisplay;
 }
 
-static void print_edid(uint32_t i) {
+/* The id of the EDID blob of an output; 0 if it has none. */
+static uint32_t edid_blob(uint32_t i) {
   uint32_t properties[64];
   uint64_t values[64];
   struct drm_mode_obj_get_properties list = {
@@ -241,26 +248,46 @@ static void print_edid(uint32_t i) {
   for (uint32_t p = 0; p < list.count_props && p < 64; p++) {
     struct drm_mode_get_property property = {.prop_id = properties[p]};
     DRM(MODE_GETPROPERTY, &property);
-    if (strcmp(property.name, "EDID") != 0 || values[p] == 0) continue;
-    uint8_t bytes[2048];
-    struct drm_mode_get_blob blob = {.blob_id = (uint32_t)values[p]};
-    DRM(MODE_GETPROPBLOB, &blob);
-    if (blob.length > sizeof bytes) blob.length = sizeof bytes;
-    blob.data = (uintptr_t)bytes;
-    DRM(MODE_GETPROPBLOB, &blob);
-    bool valid = blob.length >= 128 && blob.length % 128 == 0 && blob.length == (bytes[126] + 1u) * 128 &&
-                 memcmp(bytes, "\x00\xff\xff\xff\xff\xff\xff\x00", 8) == 0;
-    for (uint32_t block = 0; block < blob.length / 128; block++) {
-      uint8_t sum = 0;
-      for (uint32_t at = 0; at < 128; at++) sum = (uint8_t)(sum + bytes[block * 128 + at]);
-      if (sum != 0) valid = false;
+    if (strcmp(property.name, "EDID") == 0) return (uint32_t)values[p];
+  }
+  return 0;
+}
+
+/* Reads the EDID of an output. The blob is replaced whenever the display changes: then once more. */
+static uint32_t read_edid(uint32_t i, uint8_t *bytes, uint32_t limit) {
+  for (;;) {
+    struct drm_mode_get_blob size = {.blob_id = edid_blob(i)};
+    if (size.blob_id == 0) return 0;
+    if (ioctl(card, DRM_IOCTL_MODE_GETPROPBLOB, &size) == 0) {
+      if (size.length > limit) {
+        errno = EOVERFLOW;
+        die("EDID of %u bytes", size.length);
+      }
+      struct drm_mode_get_blob blob = {
+          .blob_id = size.blob_id, .length = size.length, .data = (uintptr_t)bytes};
+      if (ioctl(card, DRM_IOCTL_MODE_GETPROPBLOB, &blob) == 0) return blob.length;
     }
-    printf("KMS edid output=%u bytes=%u valid=%d hex=", i, blob.length, valid);
-    for (uint32_t at = 0; at < blob.length; at++) printf("%02x", bytes[at]);
-    printf("\n");
+    if (errno != ENOENT && errno != EINTR) die("MODE_GETPROPBLOB");
+  }
+}
+
+static void print_edid(uint32_t i) {
+  uint8_t bytes[2048];
+  uint32_t length = read_edid(i, bytes, sizeof bytes);
+  if (length == 0) {
+    printf("KMS edid output=%u bytes=0\n", i);
     return;
   }
-  printf("KMS edid output=%u bytes=0\n", i);
+  bool valid = length >= 128 && length % 128 == 0 && length == (bytes[126] + 1u) * 128 &&
+               memcmp(bytes, "\x00\xff\xff\xff\xff\xff\xff\x00", 8) == 0;
+  for (uint32_t block = 0; block < length / 128; block++) {
+    uint8_t sum = 0;
+    for (uint32_t at = 0; at < 128; at++) sum = (uint8_t)(sum + bytes[block * 128 + at]);
+    if (sum != 0) valid = false;
+  }
+  printf("KMS edid output=%u bytes=%u valid=%d hex=", i, length, valid);
+  for (uint32_t at = 0; at < length; at++) printf("%02x", bytes[at]);
+  printf("\n");
 }
 
 /* ---------------------------------------------------------------- buffers and patterns */

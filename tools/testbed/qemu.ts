@@ -392,11 +392,15 @@ export class Guest implements AsyncDisposable {
 
   #error(what: string): GuestError {
     const lastLines = (text: string) => text.trimEnd().split('\n').slice(-40).join('\n');
+    // After a failure the kernel's log follows, which must not push the guest's own words out of view.
+    const said = this.#serial.replace(/^@@DMESG .*\n/gm, '');
+    const kernelLog = this.#serial.match(/^@@DMESG .*$/gm) ?? [];
     return new GuestError(
       [
         what,
+        ...kernelLog,
         '--- end of the serial line',
-        lastLines(this.#serial),
+        lastLines(said),
         "--- end of QEMU's output",
         lastLines(this.#stderr),
         `--- qemu-system-x86_64 ${this.#arguments.join(' ')}`,

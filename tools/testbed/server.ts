@@ -3,13 +3,14 @@
  * this process.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { decodePng, type Picture } from './pictures.ts';
+import type { Device } from './qemu.ts';
 
 export interface ServerOptions {
   /** Modes as `--display` takes them; default one of 1280x800. */
@@ -42,6 +43,9 @@ export interface DisplayState {
 export interface ProcessState {
   readonly fds: number;
   readonly mappings: number;
+  /** Those of the mappings that show memory files: pixels, cursors, guest memory, the window. The others are node's. */
+  readonly memfdMappings: number;
+  readonly memfdMappedBytes: number;
   readonly residentBytes: number;
 }
 
@@ -105,6 +109,11 @@ export class Server implements AsyncDisposable {
         resolve(status);
       });
     });
+  }
+
+  /** The device it serves, for `startGuest`. */
+  get device(): Device {
+    return { kind: 'vfio-user', socketPath: this.socketPath };
   }
 
   /** Waits for a log line with this message, from `from` lines on. */
@@ -197,11 +206,37 @@ export class Server implements AsyncDisposable {
   processState(): ProcessState {
     const proc = `/proc/${this.pid}`;
     const status = readFileSync(`${proc}/status`, 'utf8');
+    const mappings = readFileSync(`${proc}/maps`, 'utf8').split('\n').slice(0, -1);
+    const memfds = mappings.filter((line) => line.includes(' /memfd:'));
+    const sizes = memfds.map((line) => {
+      const [from, to] = line.split(' ', 1)[0]!.split('-');
+      return Number.parseInt(to!, 16) - Number.parseInt(from!, 16);
+    });
     return {
       fds: readdirSync(`${proc}/fd`).length,
-      mappings: readFileSync(`${proc}/maps`, 'utf8').split('\n').length - 1,
+      mappings: mappings.length,
+      memfdMappings: memfds.length,
+      memfdMappedBytes: sizes.reduce((sum, size) => sum + size, 0),
       residentBytes: Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) * 1024,
     };
+  }
+
+  /** How many descriptors of each kind the server process has that only devices use: memory files and eventfds. */
+  descriptors(): { memfds: number; eventfds: number } {
+    const targets = Object.values(this.#openFiles());
+    return {
+      memfds: targets.filter((target) => target.startsWith('/memfd:')).length,
+      eventfds: targets.filter((target) => target === 'anon_inode:[eventfd]').length,
+    };
+  }
+
+  /** A path that opens the file behind the host-visible window, which has no name anywhere else. */
+  windowPath(): string {
+    const found = Object.entries(this.#openFiles()).find(([, target]) =>
+      target.startsWith('/memfd:host-visible'),
+    );
+    if (!found) throw new Error('the server has no host-visible window');
+    return found[0];
   }
 
   kill(signal: NodeJS.Signals = 'SIGKILL'): void {
@@ -218,6 +253,20 @@ export class Server implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
+  }
+
+  /** What the descriptors of the process point at, by the path that opens it again. */
+  #openFiles(): Record<string, string> {
+    const files: Record<string, string> = {};
+    for (const fd of readdirSync(`/proc/${this.pid}/fd`)) {
+      const path = `/proc/${this.pid}/fd/${fd}`;
+      try {
+        files[path] = readlinkSync(path);
+      } catch {
+        // Closed just now.
+      }
+    }
+    return files;
   }
 
   #receive(text: string): void {
