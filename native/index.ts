@@ -312,8 +312,11 @@ export function punchHole(fd: number, offset: number, lengthBytes: number): void
   addon.punchHole(fd, offset, lengthBytes);
 }
 
-/** Distance of the chunks of a mapping, 1 GiB. */
-export const CHUNK_BYTES = 2 ** 30;
+/**
+ * Distance of the chunks of a mapping, 2 MiB. The engine takes each for memory that a collection could free, so few
+ * and small ones are better: with chunks of 1 GiB every new guest cost a full collection.
+ */
+export const CHUNK_BYTES = 2 ** 21;
 /** How far a chunk reaches into the next one, 1 MiB: a range of at most this length lies in one chunk. */
 export const CHUNK_OVERLAP_BYTES = 2 ** 20;
 
@@ -327,6 +330,8 @@ export interface MapOptions {
   guard?: boolean;
   /** Include the memory in core dumps. Default false. */
   dump?: boolean;
+  /** Make one chunk of it all: for images, which are looked at as a whole and are less than 4 GiB. Default false. */
+  whole?: boolean;
 }
 
 let regionOf: (mapping: Mapping) => RegionHandle;
@@ -348,6 +353,7 @@ export class Mapping implements Disposable {
 
   readonly lengthBytes: number;
   readonly #handle: RegionHandle;
+  readonly #chunkBytes: number;
   #chunks: (ArrayBuffer | undefined)[] = [];
   #closed = false;
 
@@ -356,20 +362,22 @@ export class Mapping implements Disposable {
    *   cannot be mapped this way; ENOSPC when all 8192 guards are taken
    */
   static map(fd: number, options: MapOptions): Mapping {
-    const { offset = 0, lengthBytes, writable = false, guard = false, dump = false } = options;
-    return new Mapping(addon.map(fd, offset, lengthBytes, writable, guard, dump), lengthBytes);
+    const { offset = 0, lengthBytes, writable = false, guard = false, dump = false, whole = false } = options;
+    const handle = addon.map(fd, offset, lengthBytes, writable, guard, dump);
+    return new Mapping(handle, lengthBytes, whole ? lengthBytes : CHUNK_BYTES);
   }
 
-  private constructor(handle: RegionHandle, lengthBytes: number) {
+  private constructor(handle: RegionHandle, lengthBytes: number, chunkBytes: number) {
     this.#handle = handle;
     this.lengthBytes = lengthBytes;
+    this.#chunkBytes = chunkBytes;
   }
 
   get closed(): boolean {
     return this.#closed;
   }
 
-  /** The memory from `index * CHUNK_BYTES` on. Always the same ArrayBuffer for the same index. */
+  /** The memory from `index * CHUNK_BYTES` on (chunk 0 is all there is where `whole` was asked for). Always the same ArrayBuffer for the same index. */
   chunk(index: number): ArrayBuffer {
     return this.#chunks[index] ?? this.#makeChunk(index);
   }
@@ -380,8 +388,8 @@ export class Mapping implements Disposable {
       throw new RangeError(`${lengthBytes} bytes at ${offset} are not in a mapping of ${this.lengthBytes}`);
     }
     // Only an empty range can start at the end of the mapping, where no chunk may start.
-    const index = Math.floor(Math.min(offset, this.lengthBytes - 1) / CHUNK_BYTES);
-    return new Uint8Array(this.chunk(index), offset - index * CHUNK_BYTES, lengthBytes);
+    const index = Math.floor(Math.min(offset, this.lengthBytes - 1) / this.#chunkBytes);
+    return new Uint8Array(this.chunk(index), offset - index * this.#chunkBytes, lengthBytes);
   }
 
   /** Unmaps, and empties all views. Safe to call twice. */
@@ -397,14 +405,14 @@ export class Mapping implements Disposable {
   }
 
   #makeChunk(index: number): ArrayBuffer {
-    const left = this.lengthBytes - index * CHUNK_BYTES;
+    const left = this.lengthBytes - index * this.#chunkBytes;
     if (!(Number.isInteger(index) && index >= 0 && left > 0)) {
       throw new RangeError(`a mapping of ${this.lengthBytes} bytes has no chunk ${index}`);
     }
     const made = addon.chunk(
       this.#handle,
-      index * CHUNK_BYTES,
-      Math.min(left, CHUNK_BYTES + CHUNK_OVERLAP_BYTES),
+      index * this.#chunkBytes,
+      Math.min(left, this.#chunkBytes + CHUNK_OVERLAP_BYTES),
     );
     this.#chunks[index] = made;
     return made;

@@ -16,12 +16,12 @@ class MemfdImage implements Image {
     const lengthBytes = this.strideBytes * height;
     this.#fd = createMemfd('virtio-gpu-2d', lengthBytes, { seals: 'size' });
     try {
-      this.#mapping = Mapping.map(this.#fd, { lengthBytes, writable: true });
+      this.#mapping = Mapping.map(this.#fd, { lengthBytes, writable: true, whole: true });
     } catch (error) {
       closeSync(this.#fd);
       throw error;
     }
-    this.bytes = new Uint8Array(this.#mapping.chunk(0), 0, lengthBytes);
+    this.bytes = this.#mapping.bytes(0, lengthBytes);
   }
 
   close(): void {

@@ -147,7 +147,7 @@ function copyPicture(picture: Picture, rgba: Uint8Array): void {
 function makeCursorMemory(): { fd: number; mapping: Mapping } {
   const fd = createMemfd('cursor', MAX_CURSOR_BYTES, { seals: 'size' });
   try {
-    return { fd, mapping: Mapping.map(fd, { lengthBytes: MAX_CURSOR_BYTES, writable: true }) };
+    return { fd, mapping: Mapping.map(fd, { lengthBytes: MAX_CURSOR_BYTES, writable: true, whole: true }) };
   } catch (error) {
     closeSync(fd);
     throw error;

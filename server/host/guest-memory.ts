@@ -6,7 +6,7 @@
  */
 import { closeSync, fstatSync } from 'node:fs';
 import {
-  CHUNK_BYTES,
+  CHUNK_OVERLAP_BYTES,
   F_SEAL_SHRINK,
   GuestAddressSpace,
   Mapping,
@@ -29,11 +29,10 @@ interface Window extends DmaWindow {
 
 export class DmaMap implements GuestMemory {
   epoch = 0;
-  /** The same windows for native code, which walks whole entry lists. */
+  /** The usable windows once more, for native code: it copies, and walks whole entry lists. */
   readonly addressSpace = new GuestAddressSpace();
   /** Sorted by address, disjoint. */
   readonly #windows: Window[] = [];
-  #lastHit: Window | undefined;
 
   get windowCount(): number {
     return this.#windows.length;
@@ -104,8 +103,10 @@ export class DmaMap implements GuestMemory {
   }
 
   view(address: number, lengthBytes: number, access: Access): GuestView | undefined {
-    const window = this.#find(address, access);
-    if (!window || address + lengthBytes > window.address + window.sizeBytes) return undefined;
+    const window = this.#windows[this.#firstEndingAfter(address)];
+    if (!window?.mapping || (access === 'write' && !window.writable)) return undefined;
+    const inside = address >= window.address && address + lengthBytes <= window.address + window.sizeBytes;
+    if (!inside || lengthBytes > CHUNK_OVERLAP_BYTES) return undefined;
     const bytes = window.mapping.bytes(address - window.address, lengthBytes);
     return {
       bytes,
@@ -115,59 +116,25 @@ export class DmaMap implements GuestMemory {
   }
 
   covers(address: number, lengthBytes: number, access: Access): boolean {
-    const end = address + lengthBytes;
-    if (!Number.isSafeInteger(end)) return false;
-    for (let at = address; at < end; ) {
-      const window = this.#find(at, access);
-      if (!window) return false;
-      at = window.address + window.sizeBytes;
-    }
-    return true;
+    return (
+      isAddressable(address, lengthBytes) &&
+      this.addressSpace.covers(address, lengthBytes, access === 'write')
+    );
   }
 
   read(address: number, into: Uint8Array): boolean {
-    return this.#copy(address, into, 'read');
+    return isAddressable(address, into.length) && this.addressSpace.read(address, into);
   }
 
   write(address: number, from: Uint8Array): boolean {
-    return this.covers(address, from.length, 'write') && this.#copy(address, from, 'write');
-  }
-
-  /** Copies piece by piece: a range may span windows, and a window the chunks of its mapping. */
-  #copy(address: number, bytes: Uint8Array, access: Access): boolean {
-    for (let done = 0; done < bytes.length; ) {
-      const window = this.#find(address + done, access);
-      if (!window) return false;
-      const offset = address + done - window.address;
-      const inChunk = CHUNK_BYTES - (offset % CHUNK_BYTES);
-      const length = Math.min(bytes.length - done, window.sizeBytes - offset, inChunk);
-      const guest = window.mapping.bytes(offset, length);
-      if (access === 'write')
-        guest.set(length === bytes.length ? bytes : bytes.subarray(done, done + length));
-      else bytes.set(guest, done);
-      done += length;
-    }
-    return true;
+    return isAddressable(address, from.length) && this.addressSpace.write(address, from);
   }
 
   #release(window: Window): void {
     this.epoch++;
-    if (this.#lastHit === window) this.#lastHit = undefined;
     if (!window.mapping) return;
     this.addressSpace.remove(window.address);
     window.mapping.close();
-  }
-
-  /** The usable window that holds the address. */
-  #find(address: number, access: Access): (Window & { mapping: Mapping }) | undefined {
-    let window = this.#lastHit;
-    if (!window || address < window.address || address >= window.address + window.sizeBytes) {
-      window = this.#windows[this.#firstEndingAfter(address)];
-      if (!window || address < window.address) return undefined;
-      this.#lastHit = window;
-    }
-    if (!window.mapping || (access === 'write' && !window.writable)) return undefined;
-    return window as Window & { mapping: Mapping };
   }
 
   /** Index of the first window whose end lies beyond `address`: the one that holds it, or the next one up. */
@@ -183,6 +150,9 @@ export class DmaMap implements GuestMemory {
     return low;
   }
 }
+
+/** Nothing lies beyond 2^53, and a sum that is rounded must not be compared with anything. */
+const isAddressable = (address: number, lengthBytes: number) => Number.isSafeInteger(address + lengthBytes);
 
 const hex = (value: number) => `0x${value.toString(16)}`;
 

@@ -108,32 +108,41 @@ test('a mapping may end anywhere in a page, and begin only where a guest page do
 test('a mapping beyond 4 GiB is seen through overlapping chunks', () => {
   const fd = forTest(createMemfd('guest RAM', 6 * GiB, { seals: 'size' }));
   const ram = map(fd, { lengthBytes: 6 * GiB, writable: true });
-  expect(CHUNK_BYTES).toBe(GiB);
+  expect(CHUNK_BYTES).toBe(2 * MiB);
   expect(CHUNK_OVERLAP_BYTES).toBe(MiB);
-  expect(ram.chunk(0).byteLength).toBe(GiB + MiB);
-  expect(ram.chunk(4).byteLength).toBe(GiB + MiB);
-  expect(ram.chunk(5).byteLength).toBe(GiB);
-  expect(ram.chunk(4)).toBe(ram.chunk(4));
+  const last = 6 * 512 - 1;
+  expect(ram.chunk(0).byteLength).toBe(3 * MiB);
+  expect(ram.chunk(last - 1).byteLength).toBe(3 * MiB);
+  expect(ram.chunk(last).byteLength).toBe(2 * MiB);
+  expect(ram.chunk(last)).toBe(ram.chunk(last));
 
   writeSync(fd, Buffer.from('beyond'), 0, 6, 5 * GiB - 3);
   expect(Buffer.from(ram.bytes(5 * GiB - 3, 6)).toString()).toBe('beyond');
-  expect(Buffer.from(ram.chunk(4), GiB - 3, 6).toString()).toBe('beyond');
-  expect(Buffer.from(ram.chunk(5), 0, 3).toString()).toBe('ond');
+  expect(Buffer.from(ram.chunk(5 * 512 - 1), 2 * MiB - 3, 6).toString()).toBe('beyond');
+  expect(Buffer.from(ram.chunk(5 * 512), 0, 3).toString()).toBe('ond');
 
   ram.bytes(6 * GiB - 1, 1)[0] = 9;
-  const last = new Uint8Array(1);
-  readSync(fd, last, 0, 1, 6 * GiB - 1);
-  expect(last[0]).toBe(9);
+  const byte = new Uint8Array(1);
+  readSync(fd, byte, 0, 1, 6 * GiB - 1);
+  expect(byte[0]).toBe(9);
+});
+
+test('a mapping made whole is one chunk', () => {
+  const image = map(memfd(20 * MiB), { lengthBytes: 20 * MiB, writable: true, whole: true });
+  expect(image.bytes(0, 20 * MiB).length).toBe(20 * MiB);
+  expect(image.bytes(19 * MiB, MiB).buffer).toBe(image.chunk(0));
+  expect(() => image.chunk(1)).toThrow(RangeError);
 });
 
 test('a range of a mebibyte lies in one chunk wherever it starts, a longer one need not', () => {
-  const ram = map(memfd(3 * GiB), { lengthBytes: 3 * GiB });
-  expect(ram.bytes(GiB - 1, MiB).length).toBe(MiB);
-  expect(ram.bytes(GiB - 1, MiB).buffer).toBe(ram.chunk(0));
-  expect(ram.bytes(GiB, MiB).buffer).toBe(ram.chunk(1));
-  expect(ram.bytes(0, GiB + MiB).length).toBe(GiB + MiB);
-  expect(() => ram.bytes(0, GiB + MiB + 1)).toThrow(RangeError);
-  expect(() => ram.bytes(GiB - 1, MiB + 2)).toThrow(RangeError);
+  const ram = map(memfd(6 * MiB), { lengthBytes: 6 * MiB });
+  const chunk = 2 * MiB;
+  expect(ram.bytes(chunk - 1, MiB).length).toBe(MiB);
+  expect(ram.bytes(chunk - 1, MiB).buffer).toBe(ram.chunk(0));
+  expect(ram.bytes(chunk, MiB).buffer).toBe(ram.chunk(1));
+  expect(ram.bytes(0, chunk + MiB).length).toBe(chunk + MiB);
+  expect(() => ram.bytes(0, chunk + MiB + 1)).toThrow(RangeError);
+  expect(() => ram.bytes(chunk - 1, MiB + 2)).toThrow(RangeError);
 });
 
 test('views stay inside the mapping', () => {

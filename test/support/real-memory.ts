@@ -18,7 +18,7 @@ export class RealMemory implements DriverMemory {
     this.sizeBytes = sizeBytes;
     this.#next = address;
     this.fd = createMemfd('guest', sizeBytes, { seals: 'size' });
-    this.mapping = Mapping.map(this.fd, { lengthBytes: sizeBytes, writable: true });
+    this.mapping = Mapping.map(this.fd, { lengthBytes: sizeBytes, writable: true, whole: true });
     this.announce();
   }
 
