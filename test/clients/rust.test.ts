@@ -1,0 +1,194 @@
+/**
+ * The server under the `vfio_user` crate, the client that cloud-hypervisor links: ten guests, one after the other, with
+ * a driver, a picture and a hard end each. The program is in `rust/`; this side looks at the server while it runs.
+ */
+import { execFile, spawn } from 'node:child_process';
+import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync, writeSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { beforeAll, expect, test } from 'vitest';
+import { cachePath } from '../../tools/testbed/cache.ts';
+import { comparePictures, isBlack, paintPicture } from '../../tools/testbed/pictures.ts';
+import { type Server, startServer } from '../../tools/testbed/server.ts';
+
+const crateFolder = fileURLToPath(new URL('rust', import.meta.url));
+const targetFolder = cachePath('rust');
+const program = `${targetFolder}/release/vfio-user-client`;
+/** `rust-version` of Cargo.toml. */
+const oldestCargo = [1, 85] as const;
+const refusedPerGuest = 3;
+
+let whyNot: string | undefined;
+
+beforeAll(async () => {
+  whyNot = await buildProgram();
+});
+
+test('ten guests of cloud-hypervisor, with a host-visible window', { timeout: 300_000 }, async ({ skip }) => {
+  skip(whyNot !== undefined, whyNot);
+  await runGuests({ guests: 10, windowBytes: 256 * 2 ** 20 });
+});
+
+test('four without a window', { timeout: 120_000 }, async ({ skip }) => {
+  skip(whyNot !== undefined, whyNot);
+  await runGuests({ guests: 4, windowBytes: 0 });
+});
+
+async function runGuests({ guests, windowBytes }: { guests: number; windowBytes: number }): Promise<void> {
+  await using server = await startServer({ arguments: ['--host-visible-size', String(windowBytes)] });
+  const fdsAtStart = await countFds(server);
+  const held = await runProgram(server, guests, windowBytes);
+  const perGuest = windowBytes > 0 ? ['window', 'resize', 'picture'] : ['resize', 'picture'];
+  expect(held.filter((name) => perGuest.includes(name))).toEqual(Array(guests).fill(perGuest).flat());
+
+  await expect.poll(() => server.metric('client_connected'), { timeout: 10_000 }).toBe(0);
+  await expect.poll(() => countFds(server), { timeout: 10_000 }).toBe(fdsAtStart);
+  expect(await server.metric('resources')).toBe(0);
+  expect(await server.metric('dma_windows')).toBe(0);
+  expect(await server.metric('client_errors_total', { kind: 'errno 22' })).toBe(refusedPerGuest * guests);
+  expect(await server.metric('client_errors_total')).toBe(refusedPerGuest * guests);
+  expect(await server.metric('guest_errors_total')).toBe(0);
+  expect(isBlack(await server.screenshot())).toBe(true);
+  expect(readFileSync(`/proc/${server.pid}/maps`, 'utf8')).not.toContain('rust-guest-ram');
+}
+
+/** Of a server whose encoder of pictures is running: that one comes and goes, and has descriptors of its own. */
+async function countFds(server: Server): Promise<number> {
+  await server.screenshot();
+  return server.processState().fds;
+}
+
+/** Runs the program to its end and answers its questions. Returns the names of them. */
+async function runProgram(server: Server, guests: number, windowBytes: number): Promise<string[]> {
+  const child = spawn(program, [server.socketPath, String(guests), String(windowBytes)], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  const ended = new Promise<number | null>((resolve) => {
+    child.on('error', () => resolve(null));
+    child.on('close', resolve);
+  });
+  const lines: string[] = [];
+  const held: string[] = [];
+  try {
+    for await (const line of createInterface({ input: child.stdout })) {
+      lines.push(line);
+      const hold = /^HOLD (\d+) (\S+) (.*)$/.exec(line);
+      if (!hold) continue;
+      const [, guest, name, details] = hold;
+      held.push(name!);
+      child.stdin.write(`${await look[name!]!(server, Number(guest), details!)}\n`);
+    }
+  } finally {
+    child.kill('SIGKILL');
+  }
+  const status = await ended;
+  const log = server.log.slice(-10).map((line) => JSON.stringify(line));
+  expect(status, [...lines.slice(-10), ...log].join('\n')).toBe(0);
+  expect(lines.at(-1)).toBe(`DONE guests=${guests}`);
+  return held;
+}
+
+/** What is looked at, and done, when the program waits. */
+const look: Record<string, (server: Server, guest: number, details: string) => Promise<string>> = {
+  async window(server, guest, details) {
+    const [, offsets] = /offsets=(\S+)/.exec(details)!;
+    const word = 0xc0ffee00_00000000n + BigInt(guest);
+    for (const offset of offsets!.split(',').map(Number)) {
+      const written = BigInt(offset) ^ 0x1122_3344_5566_7788n;
+      expect(windowWord(server, offset)).toBe(written);
+      expect(windowWord(server, offset + 8)).toBe(BigInt.asUintN(64, ~written));
+      windowWord(server, offset + 16, word);
+    }
+    return String(word);
+  },
+
+  async resize(server, guest) {
+    const [width, height] = [800 - 8 * guest, 480 + guest];
+    await server.resize(0, width, height);
+    return `${width}x${height}`;
+  },
+
+  async picture(server, guest, details) {
+    const [, width, height] = /size=(\d+)x(\d+)/.exec(details)!;
+    const color = (x: number, y: number) => (((y << 12) | x) ^ (guest * 0x01_0305)) & 0xff_ffff;
+    const expected = paintPicture(Number(width), Number(height), color);
+    expect(comparePictures(await server.screenshot(), expected)).toBe(undefined);
+    expect((await server.displays())[0]!.cursor).toMatchObject({ x: 10 * guest, y: 20 * guest });
+    expect(await server.metric('resources')).toBe(1);
+    expect(await server.metric('dma_windows')).toBe(2);
+    return '';
+  },
+
+  async reset(server) {
+    expect(await server.metric('resources')).toBe(0);
+    expect(await server.metric('dma_windows')).toBe(2);
+    expect(isBlack(await server.screenshot())).toBe(true);
+    return '';
+  },
+
+  async unplugged(server) {
+    expect(await server.metric('dma_windows')).toBe(0);
+    return '';
+  },
+};
+
+/** Eight bytes of the server's side of the window, or new ones for there. */
+function windowWord(server: Server, offset: number, value?: bigint): bigint {
+  const folder = `/proc/${server.pid}/fd`;
+  const name = readdirSync(folder).find((fd) =>
+    readlinkSync(`${folder}/${fd}`).startsWith('/memfd:host-visible'),
+  );
+  if (!name) throw new Error('the server has no window');
+  const fd = openSync(`${folder}/${name}`, 'r+');
+  const bytes = Buffer.alloc(8);
+  if (value === undefined) {
+    readSync(fd, bytes, 0, 8, offset);
+  } else {
+    bytes.writeBigUInt64LE(value);
+    writeSync(fd, bytes, 0, 8, offset);
+  }
+  closeSync(fd);
+  return bytes.readBigUInt64LE();
+}
+
+/** Returns why there is no program; throws when there could be one. */
+async function buildProgram(): Promise<string | undefined> {
+  const found = await cargo('--version').catch(() => '');
+  const [, major, minor] = /^cargo (\d+)\.(\d+)/.exec(found) ?? [];
+  if (!major) return unavailable('there is no cargo');
+  if (Number(major) === oldestCargo[0] && Number(minor) < oldestCargo[1]) {
+    return unavailable(`${found.trim()} is too old, ${oldestCargo.join('.')} is needed`);
+  }
+  try {
+    await cargo('fetch', '--locked');
+  } catch (error) {
+    const { stderr = '' } = error as { stderr?: string };
+    if (/lock file|manifest/.test(stderr)) throw error;
+    return unavailable(`the crates cannot be had: ${/^error: .*/m.exec(stderr)?.[0] ?? error}`);
+  }
+  const start = performance.now();
+  await cargo('build', '--release', '--locked', '--offline', '--target-dir', targetFolder);
+  const seconds = ((performance.now() - start) / 1000).toFixed(1);
+  console.log(`${found.trim()}, built in ${seconds} s: ${crateVersions().join(', ')}`);
+  return undefined;
+}
+
+function unavailable(reason: string): string {
+  console.warn(`SKIPPED the vfio_user crate: ${reason}`);
+  return reason;
+}
+
+async function cargo(...args: string[]): Promise<string> {
+  const { stdout } = await promisify(execFile)('cargo', args, { cwd: crateFolder });
+  return stdout;
+}
+
+/** The crates of rust-vmm in Cargo.lock. */
+function crateVersions(): string[] {
+  const lock = readFileSync(`${crateFolder}/Cargo.lock`, 'utf8');
+  const packages = lock.matchAll(
+    /^name = "(vfio.user|vfio-bindings|vm-memory|vmm-sys-util)"\nversion = "(.*)"$/gm,
+  );
+  return Array.from(packages, ([, name, version]) => `${name} ${version}`);
+}
