@@ -6,6 +6,8 @@ import { GpuServer } from '../gpu-server.ts';
 import type { Log } from '../log.ts';
 import { makeLogger } from '../logger.ts';
 
+const EXIT_INTERNAL = 1;
+
 /** Resolves with the exit status when the server has left. Throws when it cannot start. */
 export async function serve(config: ServeConfig, version: string): Promise<number> {
   if (endianness() !== 'LE') throw new Error('only little-endian machines are supported');
@@ -35,12 +37,13 @@ export async function serve(config: ServeConfig, version: string): Promise<numbe
     }
     announce(log, config);
     const reason = await stop.promise;
-    log.info({ reason }, 'leaving');
+    if (reason instanceof Error) log.error({ err: reason }, 'leaving after an internal error');
+    else log.info({ reason }, 'leaving');
+    return reason instanceof Error ? EXIT_INTERNAL : 0;
   } finally {
     await api?.close();
     gpu.close();
   }
-  return 0;
 }
 
 /** Tells people, then whoever started us, that a VMM can connect. */
@@ -64,12 +67,13 @@ function announce(log: Log, { socketPath, apiSocketPath }: ServeConfig): void {
   }
 }
 
-/** The first reason to stop; a second signal while leaving ends the process at once. */
-function stopSignal(): { promise: Promise<string>; now(reason: string): void } {
-  let now: (reason: string) => void = () => {};
-  const promise = new Promise<string>((resolve) => {
+/** The first reason to stop; a second signal while leaving ends the process at once, and so does a second error. */
+function stopSignal(): { promise: Promise<string | Error>; now(reason: string): void } {
+  let now: (reason: string | Error) => void = () => {};
+  const promise = new Promise<string | Error>((resolve) => {
     now = resolve;
   });
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => now(signal));
+  process.once('uncaughtException', (error) => now(error));
   return { promise, now: (reason) => now(reason) };
 }

@@ -9,8 +9,9 @@ import type { Log } from '../log.ts';
 import { removeStaleSocket } from '../sockets.ts';
 import { Connection, type ConnectionCounters, type ConnectionOptions } from './connection.ts';
 
+const RETRY_MS = 1000;
+
 export interface ServerEvents {
-  connected?(connection: Connection): void;
   disconnected?(): void;
 }
 
@@ -64,9 +65,26 @@ export class VfioUserServer {
   }
 
   #accept(): void {
-    const fd = acceptUnix(this.#listener);
-    if (fd === undefined) return;
     this.#watch.setEvents(0);
+    try {
+      this.#connect();
+    } catch (error) {
+      // No descriptors left, most likely. The client stays in the backlog.
+      this.#log.error({ err: error }, 'a client could not be accepted');
+      setTimeout(() => this.#listen(), RETRY_MS).unref();
+    }
+  }
+
+  #listen(): void {
+    if (!this.#closed && !this.#connection) this.#watch.setEvents(READABLE);
+  }
+
+  #connect(): void {
+    const fd = acceptUnix(this.#listener);
+    if (fd === undefined) {
+      this.#listen();
+      return;
+    }
     this.#log.info({}, 'client connected');
     this.#connection = new Connection(
       fd,
@@ -76,7 +94,6 @@ export class VfioUserServer {
       () => this.#disconnected(),
       this.#options,
     );
-    this.#events.connected?.(this.#connection);
   }
 
   #disconnected(): void {
@@ -84,6 +101,6 @@ export class VfioUserServer {
     this.#device.clientGone();
     this.#log.info({}, 'client disconnected');
     this.#events.disconnected?.();
-    if (!this.#closed) this.#watch.setEvents(READABLE);
+    this.#listen();
   }
 }

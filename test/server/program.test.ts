@@ -1,6 +1,6 @@
 /** The built program as users run it: arguments, sockets, signals, exit status, and what `lspci` says of it. */
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -150,6 +150,20 @@ describe('serve', () => {
     first.close();
     expect(await answered).toContain('capabilities');
     second.close();
+  });
+
+  test('that has no descriptors left says so, and takes the client when there are some again', async () => {
+    await using server = await startServer();
+    const limit = (files: number) => spawnSync('prlimit', [`--pid=${server.pid}`, `--nofile=${files}:4096`]);
+    const open = new Set(readdirSync(`/proc/${server.pid}/fd`).map(Number));
+    const lowestFree = Array.from({ length: open.size + 1 }, (_, fd) => fd).find((fd) => !open.has(fd));
+    limit(lowestFree as number);
+    const client = VfioUserClient.connect(server.socketPath);
+    const answered = client.handshake();
+    await server.waitForLog('a client could not be accepted');
+    limit(1024);
+    expect(await answered).toContain('capabilities');
+    client.close();
   });
 
   test('logs for people with --log-format pretty', () => {
