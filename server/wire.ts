@@ -96,20 +96,28 @@ export function struct<S extends Shape>(size: number, shape: S): Codec<Rec<S>> {
     return { name, codec, at, shown: !name.startsWith('_') };
   });
   if (end !== size) throw new Error(`layout adds up to ${end} bytes, expected ${size}`);
+  // One function per layout, with the fields written out: several times as fast as a loop over them.
+  const loads = fields.flatMap(({ name, at, shown }, i) =>
+    shown ? `${name}: c${i}.get(view, base + ${at})` : [],
+  );
+  const stores = fields.map(({ name, at }, i) => `c${i}.put(view, base + ${at}, value.${name});`);
+  const names = fields.map((_, i) => `c${i}`).join();
+  const written = new Function(
+    'codecs',
+    `const [${names}] = codecs;
+    return {
+      get(view, base) { return { ${loads.join()} }; },
+      put(view, base, value) { ${stores.join('')} },
+    };`,
+  )(fields.map(({ codec }) => codec)) as Codec<Rec<S>>;
   return {
     size,
     get(view, base) {
       if (base + size > view.byteLength)
         throw new WireError(`need ${size} bytes at ${base} of ${view.byteLength}`);
-      const record: Record<string, unknown> = {};
-      for (const field of fields)
-        if (field.shown) record[field.name] = field.codec.get(view, base + field.at);
-      return record as Rec<S>;
+      return written.get(view, base);
     },
-    put(view, base, value) {
-      const from = value as Record<string, unknown>;
-      for (const field of fields) field.codec.put(view, base + field.at, from[field.name]);
-    },
+    put: written.put,
   };
 }
 

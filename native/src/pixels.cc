@@ -72,6 +72,13 @@ class EntryList {
 
   uint64_t end() const { return end_; }
 
+  /** Guest address of the entry behind the present one; more than any address when there is none. */
+  uint64_t nextAddress() const {
+    if (index_ + 1 >= addresses_.length) return UINT64_MAX;
+    const double address = addresses_.data[index_ + 1];
+    return isOffset(address) ? static_cast<uint64_t>(static_cast<int64_t>(address)) : UINT64_MAX;
+  }
+
  private:
   static bool isOffset(double value) { return value >= 0 && value <= static_cast<double>(maxSafeInteger); }
 
@@ -97,6 +104,9 @@ class EntryList {
   uint64_t end_ = 0;
 };
 
+constexpr size_t cacheLineBytes = 64;
+constexpr size_t prefetchBytes = 8 * cacheLineBytes;
+
 void copy(uint8_t* linear, const Bytes& guest, Access access) {
   if (access == Access::read) {
     std::memmove(linear, guest.data, guest.length);
@@ -113,6 +123,9 @@ Outcome copyRow(AddressSpace& space, EntryList& entries, uint64_t position, uint
     const uint64_t inEntry = std::min(length, entries.end() - position);
     const Bytes guest = space.at(entries.addressOf(position), inEntry, access);
     if (guest.length == 0) return Outcome::notMapped;
+    // Entries lie anywhere: the processor cannot guess where the next one begins, and its page is not in the TLB.
+    const Bytes ahead = space.at(entries.nextAddress(), prefetchBytes, access);
+    for (size_t at = 0; at < ahead.length; at += cacheLineBytes) __builtin_prefetch(ahead.data + at);
     copy(linear, guest, access);
     copied += guest.length;
     linear += guest.length;

@@ -364,8 +364,12 @@ export class VirtioPciFunction implements PciFunction {
     const device = this.#device;
     return {
       read: (offset, into) => {
-        into.fill(0);
         const available = device.configLengthBytes - offset;
+        if (available >= into.length) {
+          device.readConfig(offset, into);
+          return;
+        }
+        into.fill(0);
         if (available > 0) device.readConfig(offset, into.subarray(0, available));
       },
       write: (offset, from) => {

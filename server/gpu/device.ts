@@ -8,7 +8,7 @@ import {
 } from '../../pci/index.ts';
 import type { Display } from '../displays/display.ts';
 import { type Log, RateLimitedLog } from '../log.ts';
-import { encode } from '../wire.ts';
+import { viewOf } from '../wire.ts';
 import type { Backend2d } from './backend.ts';
 import { DisplayEvents } from './display-events.ts';
 import type { GpuState } from './execute.ts';
@@ -29,6 +29,8 @@ import { answerControl, answerCursor, type PumpObserver, pump } from './queues.t
 import { Resources } from './resources.ts';
 import { Scanouts } from './scanouts.ts';
 
+const configBytes = new Uint8Array(gpuConfig.size);
+const configView = viewOf(configBytes);
 const CONTROL_QUEUE_SIZE = 256;
 const CURSOR_QUEUE_SIZE = 64;
 
@@ -110,13 +112,13 @@ export class GpuDevice implements VirtioDevice {
   }
 
   readConfig(offset: number, into: Uint8Array): void {
-    const config = encode(gpuConfig, {
+    gpuConfig.put(configView, 0, {
       eventsRead: this.#state.events.eventsRead,
       eventsClear: 0,
       numScanouts: this.#state.scanouts.displays.length,
       numCapsets: 0,
     });
-    into.set(config.subarray(offset, offset + into.length));
+    for (let i = 0; i < into.length; i++) into[i] = configBytes[offset + i] ?? 0;
   }
 
   writeConfig(offset: number, from: Uint8Array): void {

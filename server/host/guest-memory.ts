@@ -33,6 +33,8 @@ export class DmaMap implements GuestMemory {
   readonly addressSpace = new GuestAddressSpace();
   /** Sorted by address, disjoint. */
   readonly #windows: Window[] = [];
+  /** A window with a mapping. */
+  #lastHit: Window | undefined;
 
   get windowCount(): number {
     return this.#windows.length;
@@ -116,10 +118,19 @@ export class DmaMap implements GuestMemory {
   }
 
   covers(address: number, lengthBytes: number, access: Access): boolean {
-    return (
-      isAddressable(address, lengthBytes) &&
-      this.addressSpace.covers(address, lengthBytes, access === 'write')
-    );
+    // Asked once per descriptor: a native call would take longer than the comparison.
+    const end = address + lengthBytes;
+    const last = this.#lastHit;
+    if (last && address >= last.address && end <= last.address + last.sizeBytes)
+      return access === 'read' || last.writable;
+    if (!isAddressable(address, lengthBytes)) return false;
+    for (let at = address; at < end; ) {
+      const window = this.#windows[this.#firstEndingAfter(at)];
+      if (!window?.mapping || at < window.address || (access === 'write' && !window.writable)) return false;
+      this.#lastHit = window;
+      at = window.address + window.sizeBytes;
+    }
+    return true;
   }
 
   read(address: number, into: Uint8Array): boolean {
@@ -132,6 +143,7 @@ export class DmaMap implements GuestMemory {
 
   #release(window: Window): void {
     this.epoch++;
+    if (this.#lastHit === window) this.#lastHit = undefined;
     if (!window.mapping) return;
     this.addressSpace.remove(window.address);
     window.mapping.close();

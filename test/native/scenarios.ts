@@ -158,7 +158,10 @@ function repairInGather(): void {
 /** Reads every second page of a file that is gone, so that each repair splits the mapping. */
 function readLostPages(pages: number): number {
   const fd = createMemfd('shrinks', pages * page);
-  const view = Mapping.map(fd, { lengthBytes: pages * page, guard: true, whole: true }).bytes(0, pages * page);
+  const view = Mapping.map(fd, { lengthBytes: pages * page, guard: true, whole: true }).bytes(
+    0,
+    pages * page,
+  );
   ftruncateSync(fd, 0);
   const before = sigbusRepairs();
   for (let at = 0; at < view.length; at += 2 * page) if (view[at] !== 0) throw new Error('not zero');
