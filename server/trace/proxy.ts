@@ -71,12 +71,17 @@ class Side {
   #receive(): boolean {
     const reader = this.#reader;
     while (this.#other && !this.#other.#unsent) {
-      const count = receive(this.#fd, reader.buffer, reader.filled, reader.wanted, this.#fds);
+      const message = reader.next();
+      if (message) {
+        this.#forward(message, this.#other);
+        continue;
+      }
+      const { buffer, filled } = reader;
+      const count = receive(this.#fd, buffer, filled, buffer.length - filled, this.#fds);
       if (count === WOULD_BLOCK) return true;
       if (count === 0) return false;
       const fds = Array.from(this.#fds.subarray(1, 1 + (this.#fds[0] as number)));
-      const message = reader.advance(count, fds);
-      if (message) this.#forward(message, this.#other);
+      reader.advance(count, fds);
     }
     return true;
   }
@@ -86,7 +91,8 @@ class Side {
     const fds = message.fds.takeAll();
     try {
       this.#seen({ dir: this.#dir, id, command, flags, error, body, fdCount: fds.length });
-      other.#send(this.#reader.buffer.subarray(0, HEADER_SIZE + body.length), fds);
+      const begin = body.byteOffset - HEADER_SIZE;
+      other.#send(this.#reader.buffer.subarray(begin, begin + HEADER_SIZE + body.length), fds);
     } finally {
       for (const fd of fds) closeSync(fd);
     }
@@ -102,6 +108,8 @@ class Side {
     if (!this.#unsent) return;
     const sent = Math.max(0, send(this.#fd, this.#unsent, 0, this.#unsent.length, NO_FDS));
     this.#keep(sent < this.#unsent.length ? this.#unsent.subarray(sent) : undefined);
+    // The other side may have read more before it had to wait.
+    if (!this.#unsent && this.#other) this.#other.#onEvents(READABLE);
   }
 
   #keep(unsent: Uint8Array | undefined): void {

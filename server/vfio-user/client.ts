@@ -180,18 +180,20 @@ export class VfioUserClient {
   #receive(): void {
     while (!this.#closed) {
       const reader = this.#reader;
-      const count = receive(this.fd, reader.buffer, reader.filled, reader.wanted, this.#receivedFds);
+      const { buffer, filled } = reader;
+      const count = receive(this.fd, buffer, filled, buffer.length - filled, this.#receivedFds);
       if (count === WOULD_BLOCK) return;
       if (count === 0) {
         this.close();
         return;
       }
       const fds = Array.from(this.#receivedFds.subarray(1, 1 + (this.#receivedFds[0] as number)));
-      const message = reader.advance(count, fds);
-      if (!message) continue;
-      const { id, command, flags, error, body } = message;
-      const received = { id, command, flags, error, body: body.slice(), fds: message.fds.takeAll() };
-      this.#deliver({ ...received, sizeBytes: HEADER_SIZE + body.length }, isReply(message));
+      reader.advance(count, fds);
+      for (let message = reader.next(); message; message = reader.next()) {
+        const { id, command, flags, error, body } = message;
+        const received = { id, command, flags, error, body: body.slice(), fds: message.fds.takeAll() };
+        this.#deliver({ ...received, sizeBytes: HEADER_SIZE + body.length }, isReply(message));
+      }
     }
   }
 

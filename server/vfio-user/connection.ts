@@ -43,7 +43,7 @@ import {
 
 /** Header, fixed part and data of the largest region access. */
 const MAX_MESSAGE_BYTES = MAX_DATA_XFER_SIZE + 32;
-/** Messages without an answer handled before others get their turn. */
+/** Messages handled before others get their turn. */
 const MESSAGES_PER_TURN = 64;
 /** Replies to nothing that are put up with. */
 const MAX_STRAY_REPLIES = 16;
@@ -101,6 +101,8 @@ export class Connection {
   #closed = false;
   #strayReplies = 0;
   #nextCommandId = 0;
+  /** Set while messages that have been read wait for their turn. */
+  #nextTurn: NodeJS.Immediate | undefined;
   readonly #pendingCommands = new Map<number, PendingCommand>();
 
   /** Takes ownership of `fd`. `onClose` is called once, when nothing of the connection is left. */
@@ -138,6 +140,7 @@ export class Connection {
     if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#deadline);
+    clearImmediate(this.#nextTurn);
     this.#watch.close();
     this.#reader.close();
     closeSync(this.#fd);
@@ -173,16 +176,32 @@ export class Connection {
         // On one CPU the client has run while we answered, and has often asked again: that saves a turn of the loop.
         if (this.#closed || this.#unsent) return;
       }
+      this.#continueLater();
     } catch (error) {
       this.#fail(error);
     }
+  }
+
+  /** The loop tells of what the socket still holds; nobody but the reader knows of what has been read already. */
+  #continueLater(): void {
+    if (this.#reader.idle) return;
+    this.#nextTurn ??= setImmediate(() => {
+      this.#nextTurn = undefined;
+      if (!this.#unsent) this.#readMessages();
+    });
   }
 
   /** The next whole message; undefined when the socket has no more for now, or has ended. */
   #receive(): Message | undefined {
     const reader = this.#reader;
     for (;;) {
-      const received = receive(this.#fd, reader.buffer, reader.filled, reader.wanted, this.#receivedFds);
+      const message = reader.next();
+      if (message) {
+        if (this.#deadline && this.#client) this.#stopDeadline();
+        return message;
+      }
+      const { buffer, filled } = reader;
+      const received = receive(this.#fd, buffer, filled, buffer.length - filled, this.#receivedFds);
       if (received === WOULD_BLOCK) {
         if (!reader.idle && !this.#deadline)
           this.#startDeadline(this.#options.stallTimeoutMs, 'message unfinished');
@@ -195,26 +214,23 @@ export class Connection {
       }
       const fdCount = this.#receivedFds[0] as number;
       const fds = fdCount > 0 ? Array.from(this.#receivedFds.subarray(1, 1 + fdCount)) : NO_FDS;
-      const message = reader.advance(received, fds);
-      if (!message) continue;
-      if (this.#deadline && this.#client) this.#stopDeadline();
-      return message;
+      reader.advance(received, fds);
     }
   }
 
-  #handle(message: Message): 'answered' | 'silent' {
+  #handle(message: Message): void {
     try {
-      return this.#dispatch(message);
+      this.#dispatch(message);
     } finally {
       message.fds.close();
     }
   }
 
-  #dispatch(message: Message): 'answered' | 'silent' {
+  #dispatch(message: Message): void {
     count(this.#counters.messages, COMMAND_NAMES[message.command] ?? 'unknown');
     if (isReply(message)) {
       this.#handleReply(message);
-      return 'silent';
+      return;
     }
     const silent = wantsNoReply(message);
     try {
@@ -228,7 +244,6 @@ export class Connection {
     this.#host.settle();
     if (sigbusRepairs() !== this.#repairsAtStart)
       throw new StreamError('the client truncated memory it had mapped');
-    return silent ? 'silent' : 'answered';
   }
 
   #execute(message: Message): Reply {
@@ -333,6 +348,7 @@ export class Connection {
       if (this.#unsent) return;
       this.#stopDeadline();
       this.#watch.setEvents(READABLE);
+      this.#continueLater();
     } catch (error) {
       this.#fail(error);
     }

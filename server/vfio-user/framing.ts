@@ -2,9 +2,8 @@
  * Bytes and descriptors in, whole messages out. Knows the header and the limits, nothing else; bytes may come from
  * a socket, a file or a test, cut anywhere.
  *
- * The reader says how many bytes it wants next and never takes more: first exactly a header, then exactly its body.
- * So descriptors that arrive belong to the header being read, as the protocol has it (a larger read could return the
- * end of one message together with the descriptors of the next).
+ * A read may return several messages. One that returns descriptors ends with the bytes they were sent with
+ * (unix(7): ancillary data is a barrier), so they belong to the last message that begins in it.
  */
 import { closeSync } from 'node:fs';
 import { EINVAL, StreamError } from '../errors.ts';
@@ -69,20 +68,31 @@ export const wantsNoReply = (message: Message): boolean => (message.flags & FLAG
 
 const INITIAL_BUFFER_BYTES = 4096;
 
+/** Descriptors that one read returned, and where in the buffer its bytes lie. */
+interface Arrival {
+  begin: number;
+  end: number;
+  readonly fds: readonly number[];
+}
+
 export class MessageReader {
   readonly #maxSizeBytes: number;
   #buffer = new Uint8Array(INITIAL_BUFFER_BYTES);
   #view = new DataView(this.#buffer.buffer);
+  /** Where the next message begins. */
+  #begin = 0;
   #filled = 0;
-  #size = HEADER_SIZE;
-  #fds: number[] = [];
+  /** Where the message begins that was looked at last. */
+  #current = 0;
+  /** At most two: with the message that is unfinished, and with the one that the read which ends it begins. */
+  readonly #arrivals: Arrival[] = [];
 
   /** `maxSizeBytes` bounds a message, header included. */
   constructor(maxSizeBytes: number) {
     this.#maxSizeBytes = maxSizeBytes;
   }
 
-  /** Where the next bytes go: `buffer` from `filled` on, at most `wanted` of them. */
+  /** Where the next bytes go, when `next` has no more messages: `buffer` from `filled` on, as many as fit. */
   get buffer(): Uint8Array {
     return this.#buffer;
   }
@@ -91,68 +101,98 @@ export class MessageReader {
     return this.#filled;
   }
 
-  get wanted(): number {
-    return this.#size - this.#filled;
-  }
-
-  /** True between messages: nothing is owed to this reader. */
+  /** True between messages: nothing is owed to this reader, and nothing is left in it. */
   get idle(): boolean {
-    return this.#filled === 0;
+    return this.#filled === this.#begin;
   }
 
-  /**
-   * Notes that `count` bytes have been put into the buffer together with `fds`, which belong to the reader from here
-   * on. Returns the message they complete. Throws `StreamError` when the stream cannot be followed any further.
-   */
-  advance(count: number, fds: readonly number[]): Message | undefined {
-    if (fds.length > 0) {
-      this.#fds.push(...fds);
-      if (this.#filled > 0) throw new StreamError('descriptors in the middle of a message');
-    }
+  /** Notes that `count` bytes have been put into the buffer together with `fds`, which are the reader's from here on. */
+  advance(count: number, fds: readonly number[]): void {
+    const begin = this.#filled;
     this.#filled += count;
-    if (this.#filled === HEADER_SIZE && this.#size === HEADER_SIZE) this.#readSize();
-    return this.#filled === this.#size ? this.#take() : undefined;
+    if (fds.length > 0) this.#arrivals.push({ begin, end: this.#filled, fds });
   }
 
-  /** Closes what an unfinished message brought. */
-  close(): void {
-    new ReceivedFds(this.#fds).close();
-    this.#fds = [];
-  }
-
-  #readSize(): void {
-    const type = this.#view.getUint32(HEADER_FLAGS, true) & FLAG_TYPE_MASK;
-    if (type > TYPE_REPLY) throw new StreamError(`message of type ${type}`);
-    const size = this.#view.getUint32(HEADER_MESSAGE_SIZE, true);
-    if (size < HEADER_SIZE || size > this.#maxSizeBytes)
-      throw new StreamError(`message of ${size} bytes`, EINVAL);
-    this.#size = size;
-    if (size > this.#buffer.length) {
-      const larger = new Uint8Array(Math.min(this.#maxSizeBytes, 2 ** Math.ceil(Math.log2(size))));
-      larger.set(this.#buffer.subarray(0, HEADER_SIZE));
-      this.#buffer = larger;
-      this.#view = new DataView(larger.buffer);
+  /** The next whole message, if there is one. Throws `StreamError` when the stream cannot be followed any further. */
+  next(): Message | undefined {
+    const begin = this.#begin;
+    const available = this.#filled - begin;
+    if (available === 0) {
+      this.#begin = 0;
+      this.#filled = 0;
+      return undefined;
     }
-  }
-
-  /** The header as far as it has been read: what an error reply to a refused message is made of. */
-  get header(): { id: number; command: number } {
-    return { id: this.#view.getUint16(0, true), command: this.#view.getUint16(HEADER_COMMAND, true) };
-  }
-
-  #take(): Message {
-    const message: Message = {
-      id: this.#view.getUint16(0, true),
-      command: this.#view.getUint16(HEADER_COMMAND, true),
-      flags: this.#view.getUint32(HEADER_FLAGS, true),
-      error: this.#view.getUint32(HEADER_ERROR, true),
-      body: this.#buffer.subarray(HEADER_SIZE, this.#size),
-      fds: this.#fds.length > 0 ? new ReceivedFds(this.#fds) : NONE,
+    this.#current = begin;
+    const sizeBytes = available < HEADER_SIZE ? HEADER_SIZE : this.#readSize();
+    const end = begin + sizeBytes;
+    if (end > this.#filled) {
+      this.#expect(sizeBytes);
+      return undefined;
+    }
+    this.#begin = end;
+    return {
+      id: this.#view.getUint16(begin, true),
+      command: this.#view.getUint16(begin + HEADER_COMMAND, true),
+      flags: this.#view.getUint32(begin + HEADER_FLAGS, true),
+      error: this.#view.getUint32(begin + HEADER_ERROR, true),
+      body: this.#buffer.subarray(begin + HEADER_SIZE, end),
+      fds: this.#arrivals.length > 0 ? this.#takeFds(end) : NONE,
     };
-    this.#filled = 0;
-    this.#size = HEADER_SIZE;
-    if (this.#fds.length > 0) this.#fds = [];
-    return message;
+  }
+
+  /** Closes what messages brought that nobody has asked for. */
+  close(): void {
+    for (const { fds } of this.#arrivals.splice(0)) new ReceivedFds(fds).close();
+  }
+
+  /** The header of the message looked at last: what an error reply to a refused message is made of. */
+  get header(): { id: number; command: number } {
+    return {
+      id: this.#view.getUint16(this.#current, true),
+      command: this.#view.getUint16(this.#current + HEADER_COMMAND, true),
+    };
+  }
+
+  #readSize(): number {
+    const type = this.#view.getUint32(this.#begin + HEADER_FLAGS, true) & FLAG_TYPE_MASK;
+    if (type > TYPE_REPLY) throw new StreamError(`message of type ${type}`);
+    const sizeBytes = this.#view.getUint32(this.#begin + HEADER_MESSAGE_SIZE, true);
+    if (sizeBytes < HEADER_SIZE || sizeBytes > this.#maxSizeBytes)
+      throw new StreamError(`message of ${sizeBytes} bytes`, EINVAL);
+    return sizeBytes;
+  }
+
+  /** Makes room for the rest of a message of which only a part is here. */
+  #expect(sizeBytes: number): void {
+    const begin = this.#begin;
+    if (this.#arrivals.some((arrival) => arrival.begin > begin)) this.#refuseFds();
+    if (begin + sizeBytes <= this.#buffer.length) return;
+    const part = this.#buffer.subarray(begin, this.#filled);
+    if (sizeBytes > this.#buffer.length) {
+      this.#buffer = new Uint8Array(Math.min(this.#maxSizeBytes, 2 ** Math.ceil(Math.log2(sizeBytes))));
+      this.#view = new DataView(this.#buffer.buffer);
+    }
+    this.#buffer.set(part);
+    for (const arrival of this.#arrivals) {
+      arrival.begin -= begin;
+      arrival.end -= begin;
+    }
+    this.#filled -= begin;
+    this.#begin = 0;
+    this.#current = 0;
+  }
+
+  /** The descriptors of the message that begins at `#current` and ends at `end`. */
+  #takeFds(end: number): ReceivedFds {
+    const [arrival, another] = this.#arrivals;
+    if (!arrival || arrival.end > end) return NONE;
+    if (arrival.begin > this.#current || (another && another.end <= end)) this.#refuseFds();
+    this.#arrivals.shift();
+    return new ReceivedFds(arrival.fds);
+  }
+
+  #refuseFds(): never {
+    throw new StreamError('descriptors in the middle of a message');
   }
 }
 

@@ -114,9 +114,9 @@ export class Served implements Disposable {
   }
 
   /** Sends bytes as they are; resolves with what came back until the server closed the connection. */
-  async untilClosed(send: (client: VfioUserClient) => void, id = 0): Promise<Received | undefined> {
+  async untilClosed(send: (client: VfioUserClient) => unknown, id = 0): Promise<Received | undefined> {
     const reply = this.client.reply(id).catch(() => undefined);
-    send(this.client);
+    await send(this.client);
     await this.client.ended;
     return await reply;
   }

@@ -3,6 +3,7 @@ import { closeSync, fstatSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { createMemfd, drainEventfd, Mapping, receive, signalEventfd } from '../../../native/index.ts';
+import type { Received } from '../../../server/vfio-user/client.ts';
 import {
   DEVICE_GET_IRQ_INFO,
   DEVICE_GET_REGION_INFO,
@@ -17,7 +18,7 @@ import {
   VERSION,
 } from '../../../server/vfio-user/protocol.ts';
 import { viewOf } from '../../../server/wire.ts';
-import { bodies, eventfds, openFds, Served } from '../../support/fake-client.ts';
+import { bodies, eventfds, messageBytes, openFds, Served } from '../../support/fake-client.ts';
 
 const MIB = 1 << 20;
 const QEMU_PROPOSAL =
@@ -227,6 +228,40 @@ describe('memory', () => {
     expect(replies.map(({ flags }) => flags)).toEqual([1, 1, 1, 1]);
     expect(served.memory.windowCount).toBe(2);
     closeSync(fd);
+  });
+});
+
+describe('requests without waiting for answers', () => {
+  /** Sends many at once and resolves with the answers, in the order in which they came. */
+  async function answersTo(served: Served, requests: readonly [command: number, body: Uint8Array][]) {
+    const ids: number[] = [];
+    const replies = requests.map((_, id) => served.client.reply(id).then((reply) => [ids.push(id), reply]));
+    const bytes = requests.map(([command, body], id) => messageBytes({ id, command, flags: 0 }, body));
+    served.client.sendBytes(Buffer.concat(bytes));
+    const received = (await Promise.all(replies)).map(([, reply]) => reply as Received);
+    return { ids, received };
+  }
+  const inOrder = (count: number) => Array.from({ length: count }, (_, id) => id);
+
+  test('are all answered, in order, however many fit one read', async () => {
+    using served = await Served.start();
+    const { ids, received } = await answersTo(
+      served,
+      inOrder(1000).map((id) => [REGION_WRITE, bodies.access(7, 0x3c, 1, [id & 0xff])]),
+    );
+    expect(ids).toEqual(inOrder(1000));
+    expect(received.every(({ flags }) => flags === 1)).toBe(true);
+    expect([...(await served.client.readRegion(7, 0x3c, 1))]).toEqual([999 & 0xff]);
+  });
+
+  test('are all answered when the socket has no room for the answers at once', async () => {
+    using served = await Served.start({ windowBytes: MIB });
+    const { ids, received } = await answersTo(
+      served,
+      inOrder(40).map(() => [REGION_READ, bodies.access(4, 0, MIB)]),
+    );
+    expect(ids).toEqual(inOrder(40));
+    expect(received.every(({ sizeBytes }) => sizeBytes === 32 + MIB)).toBe(true);
   });
 });
 

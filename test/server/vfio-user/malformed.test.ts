@@ -180,7 +180,7 @@ describe('framing', () => {
       const fd = memfd();
       await served.untilClosed((client) => {
         client.sendBytes(bytes.subarray(0, 20));
-        client.sendBytes(bytes.subarray(20), [fd]);
+        return sleep(20).then(() => client.sendBytes(bytes.subarray(20), [fd]));
       });
       closeSync(fd);
     });
