@@ -1,0 +1,32 @@
+/*
+ * Frames of 1920x1080: what a guest sends after it has drawn, the C loop over the same pages, and one plain
+ * copy of as many bytes.
+ */
+#ifndef BENCH_FRAMES_H
+#define BENCH_FRAMES_H
+
+#include "driver.h"
+#include "picture.h"
+
+/* What the two commands of a frame name. */
+#define FRAME_RESOURCE_ID 1u
+
+struct frames {
+  struct driver *driver;
+  const struct picture *picture;
+  struct copier *copier;
+};
+
+/*
+ * Carries out one order more than drivers do:
+ *
+ *   frames written|unmodified COUNT    TRANSFER_TO_HOST_2D and RESOURCE_FLUSH of the whole picture in one
+ *                                      batch, and beside each the two copies in C
+ *
+ * `written`: the driver writes every byte before each of the three, on its own CPU, as a guest that draws
+ * does. `unmodified`: the picture is only read before each of the three, on the server's CPU. The answer has
+ * the hash of the picture. False for any other order.
+ */
+bool frames_obey(struct frames *frames, const struct order *order);
+
+#endif
