@@ -59,6 +59,8 @@ export async function startServer(options: ServerOptions = {}): Promise<Server> 
   const server = new Server(folder, options);
   try {
     await server.waitForLog('listening', startTimeoutMs);
+    // What is loaded after that has been loaded when the API answers.
+    await server.displays();
     return server;
   } catch (error) {
     await server.stop();
