@@ -264,6 +264,9 @@ describe('pictures', () => {
     expect(comparePictures(decodePng(encodePng(picture)), picture)).toBe(undefined);
     const ppm = Buffer.concat([Buffer.from('P6\n5 3\n255\n'), picture.rgb]);
     expect(comparePictures(decodePpm(ppm), picture)).toBe(undefined);
+    const rows = [0, 15, 30].map((at) => Buffer.concat([picture.rgb.subarray(at, at + 15), Buffer.alloc(1)]));
+    const padded = Buffer.concat([Buffer.from('P6\n5 3\n255\n'), ...rows]);
+    expect(comparePictures(decodePpm(padded), picture)).toBe(undefined);
   });
 
   test('that differ are told apart in words', () => {

@@ -52,9 +52,15 @@ export function decodePpm(file: Buffer): Picture {
   if (!header) throw new Error('not a binary PPM with 255 levels');
   const width = Number(header[1]);
   const height = Number(header[2]);
-  const rgb = file.subarray(header[0].length, header[0].length + width * height * 3);
-  if (rgb.length !== width * height * 3) throw new Error(`PPM ${width}x${height} is cut short`);
-  return { width, height, rgb };
+  const data = file.subarray(header[0].length);
+  const rowBytes = 3 * width;
+  // QEMU pads rows to whole words, which the format does not know.
+  const strideBytes = data.length === Math.ceil(rowBytes / 4) * 4 * height ? data.length / height : rowBytes;
+  if (data.length < strideBytes * height) throw new Error(`PPM ${width}x${height} is cut short`);
+  const rows = Array.from({ length: height }, (_, y) =>
+    data.subarray(y * strideBytes, y * strideBytes + rowBytes),
+  );
+  return { width, height, rgb: Buffer.concat(rows) };
 }
 
 /** Decodes a PNG with eight bits per channel. An alpha channel is dropped. */

@@ -53,8 +53,11 @@ export interface GuestOptions {
   /** More kernel arguments. */
   readonly append?: string;
   readonly memoryMiB?: number;
-  /** Guest memory that a vfio-user server can map (default true). */
-  readonly sharedMemory?: boolean;
+  /**
+   * Guest memory that a vfio-user server can map (default true). Without it there is no file behind that memory;
+   * `private` is a file whose changes QEMU keeps to itself: a server can map it, and sees nothing in it.
+   */
+  readonly sharedMemory?: boolean | 'private';
   readonly smp?: number;
   readonly accel?: 'tcg' | 'kvm';
   readonly firmware?: 'seabios' | 'ovmf';
@@ -424,7 +427,8 @@ function neededParts({ kernel = '6.12', firmware }: GuestOptions): Part[] {
 
 function machineArguments(options: GuestOptions): string[] {
   const memory = options.sharedMemory === false ? 'memory-backend-ram' : 'memory-backend-memfd';
-  const share = options.sharedMemory === false ? '' : ',share=on';
+  const share =
+    options.sharedMemory === false ? '' : `,share=${options.sharedMemory === 'private' ? 'off' : 'on'}`;
   return [
     ['-nodefaults', '-no-user-config', '-display', 'none', '-vga', 'none'],
     ['-object', `${memory},id=memory,size=${options.memoryMiB ?? 512}M${share}`],

@@ -2,10 +2,10 @@
  * The EDID read back three ways: by a decoder written here from the standards, by a model of what the Linux
  * driver does with it, and by edid-decode, which knows the rules better than either.
  */
-import { spawnSync } from 'node:child_process';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { cvtReducedBlanking, MODE_LIMITS, type Mode, makeEdid } from '../../../server/displays/edid.ts';
+import { edidComplaints, edidDecodeMissing } from '../../../tools/testbed/edid-decode.ts';
 
 const mode = (width: number, height: number, refreshHz = 60): Mode => ({ width, height, refreshHz });
 const edidOf = (wanted: Mode) => makeEdid({ mode: wanted, outputIndex: 0 });
@@ -261,22 +261,8 @@ describe('refused', () => {
   });
 });
 
-/**
- * edid-decode may say this and nothing else:
- *
- * - Dubious image size. It suspects a missing or wrong size below 10 cm. A window of 300 pixels at 100 dpi is
- *   8 cm, and a larger figure would make the guest take the screen for a coarser one.
- * - Unknown OUI. DisplayID 1.3 identifies the manufacturer by three ASCII letters as block 0 does; version
- *   2022 of the checker wants to find them among a handful of registered ones. Leaving the product
- *   identification out is a failure in its eyes. Later versions accept both.
- */
-const ALLOWED_COMPLAINTS = [
-  /: Dubious (maximum )?image size \(\d+x\d+ /,
-  /, PNP ID 'VUG': Unknown OUI 56-55-47 \(possible PNP VUG\)\.$/,
-];
-
-const missing = spawnSync('edid-decode', ['--version']).error;
-if (missing) console.warn(`skipping edid-decode: ${missing.message}; it is in the package of that name`);
+const missing = edidDecodeMissing();
+if (missing) console.warn(`skipping edid-decode: ${missing}`);
 
 describe.skipIf(missing)('edid-decode', () => {
   const { minWidth, maxWidth, minHeight, maxHeight, minRefreshHz, maxRefreshHz } = MODE_LIMITS;
@@ -318,14 +304,14 @@ describe.skipIf(missing)('edid-decode', () => {
     mode(maxWidth, maxHeight, minRefreshHz),
     mode(maxWidth, maxHeight, 220),
   ])('has nothing against %o', (wanted) => {
-    expect(complaints(edidOf(wanted))).toEqual([]);
+    expect(edidComplaints(edidOf(wanted))).toEqual([]);
   });
 
   test('is heard: a wrong checksum is a complaint', () => {
     const edid = edidOf(mode(1280, 800));
     edid[127]! ^= 1;
-    expect(complaints(edid)).toContainEqual(expect.stringContaining('checksum'));
-    expect(complaints(edid)).toContain('EDID conformity: FAIL');
+    expect(edidComplaints(edid)).toContainEqual(expect.stringContaining('checksum'));
+    expect(edidComplaints(edid)).toContain('EDID conformity: FAIL');
   });
 
   test('has nothing against any mode, size and name', () => {
@@ -337,21 +323,11 @@ describe.skipIf(missing)('edid-decode', () => {
     });
     fc.assert(
       fc.property(anyOptions, (options) => {
-        expect(complaints(makeEdid(options))).toEqual([]);
+        expect(edidComplaints(makeEdid(options))).toEqual([]);
       }),
       { numRuns: 40 },
     );
   });
-
-  /** What the checker finds, and the verdict unless it is PASS. */
-  function complaints(edid: Uint8Array): string[] {
-    const { stdout } = spawnSync('edid-decode', ['--check'], { input: edid, encoding: 'utf8' });
-    const findings = /^(?:Warnings|Failures):$.*(?=^EDID conformity)/ms.exec(stdout)?.[0] ?? '';
-    const verdict = /^EDID conformity: .*$/m.exec(stdout)?.[0] ?? 'no verdict';
-    return [...findings.split('\n').filter((line) => line.startsWith('  ')), verdict]
-      .filter((line) => !ALLOWED_COMPLAINTS.some((allowed) => allowed.test(line)))
-      .filter((line) => line !== 'EDID conformity: PASS');
-  }
 });
 
 // Modes

@@ -1,0 +1,113 @@
+/** What the tests with real guests share. */
+import { setTimeout } from 'node:timers/promises';
+import { expect, onTestFailed, type TestContext, TestRunner } from 'vitest';
+import { type ConsoleFont, readConsole } from '../../tools/testbed/console.ts';
+import { explainPattern } from '../../tools/testbed/patterns.ts';
+import { comparePictures, type Picture } from '../../tools/testbed/pictures.ts';
+import type { Guest } from '../../tools/testbed/qemu.ts';
+import { type Server, type ServerOptions, startServer as start } from '../../tools/testbed/server.ts';
+
+/** The guest kernels that every claim about Linux is made for. */
+export const kernels = ['6.12', 'newest'] as const;
+
+/** Starts a server. When the test fails, what it said is shown. */
+export async function startServer(options?: ServerOptions): Promise<Server> {
+  const server = await start(options);
+  if (TestRunner.getCurrentTest()) {
+    onTestFailed(async () => {
+      const log = server.log.map((line) => JSON.stringify(line)).join('\n');
+      console.log(`--- server ${server.pid}, exit status ${await server.exited}, said\n${log}`);
+    });
+  }
+  return server;
+}
+
+/** Skips the running test, and says why where a person sees it. */
+export function skipBecause(context: TestContext, reason: string): never {
+  console.log(`skipping "${context.task.name}": ${reason}`);
+  return context.skip(reason);
+}
+
+/**
+ * Takes something again and again until it is right, or ten seconds have passed, and returns the last one. What a
+ * guest says on its serial line can be here before what it did to the device just before that.
+ */
+export async function soon<T>(take: () => Promise<T>, isRight: (value: T) => boolean): Promise<T> {
+  const deadline = Date.now() + 10_000;
+  for (;;) {
+    const value = await take();
+    if (isRight(value) || Date.now() > deadline) return value;
+    await setTimeout(50);
+  }
+}
+
+/** Every pixel is as computed. A wrong one is explained by the frames around the one expected. */
+export function expectSame(actual: Picture, expected: Picture, frame = 0): void {
+  const nearby = [-2, -1, 0, 1, 2].map((step) => frame + step).filter((number) => number >= 0);
+  const candidates = [...new Set([0, ...nearby])].flatMap((number) =>
+    [0, 1].map((output) => ({ output, frame: number })),
+  );
+  expect(comparePictures(actual, expected, explainPattern(expected, candidates))).toBe(undefined);
+}
+
+/** What a display shows, as soon as it is this, or after a while. */
+export function screenshotSoon(
+  server: Server,
+  expected: Picture,
+  { display = 0, cursor = false } = {},
+): Promise<Picture> {
+  return soon(
+    () => server.screenshot(display, { cursor }),
+    (picture) => comparePictures(picture, expected) === undefined,
+  );
+}
+
+/** A display shows exactly this, now or soon. */
+export async function expectShown(
+  server: Server,
+  expected: Picture,
+  options: { display?: number; cursor?: boolean; frame?: number } = {},
+): Promise<void> {
+  expectSame(await screenshotSoon(server, expected, options), expected, options.frame);
+}
+
+/** The console on a display has exactly these lines of text, now or soon. */
+export async function expectText(
+  server: Server,
+  font: ConsoleFont,
+  lines: readonly string[],
+  display = 0,
+): Promise<void> {
+  const read = async () => readConsole(await server.screenshot(display), font).join('\n');
+  expect(await soon(read, (text) => text === lines.join('\n'))).toBe(lines.join('\n'));
+}
+
+/** Every request for a picture that the guest makes is answered with what `take` returns; the guest waits meanwhile. */
+export async function collectShots<T>(
+  guest: Guest,
+  take: (name: string) => Promise<T>,
+  timeoutMs?: number,
+): Promise<Map<string, T>> {
+  const shots = new Map<string, T>();
+  for await (const name of guest.shots(timeoutMs)) shots.set(name, await take(name));
+  return shots;
+}
+
+/** The server's log holds nothing that a well-behaved guest and VMM should cause. */
+export function expectNoComplaints(server: Server): void {
+  expect(server.log.filter(({ level }) => level >= 40)).toEqual([]);
+}
+
+/** Nothing of a client is left in the server. */
+export async function expectNothingHeld(server: Server): Promise<void> {
+  const names = [
+    'client_connected',
+    'resources',
+    'resource_bytes',
+    'memory_entries',
+    'dma_windows',
+    'dma_bytes',
+  ];
+  const values = await Promise.all(names.map(async (name) => [name, await server.metric(name)]));
+  expect(Object.fromEntries(values)).toEqual(Object.fromEntries(names.map((name) => [name, 0])));
+}
