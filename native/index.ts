@@ -1,6 +1,7 @@
 /**
  * System calls and pixel loops that Node lacks: Unix sockets that carry descriptors, readiness callbacks,
- * eventfds, memfds, mappings of other processes' memory, and bulk copies between guest memory and images.
+ * eventfds, memfds, dma-bufs over them, mappings of other processes' memory, and bulk copies between guest memory
+ * and images.
  * Knows no protocol. Typed face of the addon in `src/`, which checks every number and buffer itself; this file
  * adds shapes, defaults and handles with an end.
  *
@@ -20,6 +21,7 @@ interface Handle<Kind extends string> {
 type RegionHandle = Handle<'region'>;
 type SpaceHandle = Handle<'space'>;
 type WatchHandle = Handle<'watch'>;
+type ClearHandle = Handle<'clear'>;
 
 type Rows = [offset: number, strideBytes: number];
 type Image = [bytes: Uint8Array, ...Rows];
@@ -32,7 +34,7 @@ type Transfer = (
 
 interface Addon {
   setErrorClass(errorClass: typeof SystemError): void;
-  registrySize(): [mappings: number, watches: number, guards: number];
+  registrySize(): [mappings: number, watches: number, guards: number, clears: number];
 
   listenUnix(path: string, backlog: number): number;
   connectUnix(path: string): number;
@@ -54,6 +56,17 @@ interface Addon {
   createMemfd(name: string, lengthBytes: number, sealSize: boolean): number;
   seals(fd: number): number;
   punchHole(fd: number, offset: number, lengthBytes: number): void;
+  nextData(fd: number, offset: number): number | undefined;
+  clearRange(fd: number, offset: number, lengthBytes: number): void;
+  clearInBackground(
+    fd: number,
+    offset: number,
+    lengthBytes: number,
+    done: (error: SystemError | undefined) => void,
+  ): ClearHandle;
+  waitForClear(clear: ClearHandle): void;
+  createUdmabuf(device: number, ranges: readonly number[]): number;
+  syncDmaBuf(fd: number, end: boolean, access: number): void;
 
   map(
     fd: number,
@@ -66,6 +79,7 @@ interface Addon {
   chunk(region: RegionHandle, offset: number, lengthBytes: number): ArrayBuffer;
   unmap(region: RegionHandle, chunks: readonly (ArrayBuffer | undefined)[]): void;
   sigbusCounter(): ArrayBuffer;
+  pageBytes(): number;
 
   makeSpace(): SpaceHandle;
   addWindow(
@@ -286,11 +300,13 @@ export function drainEventfd(fd: number): number {
 
 // ---- memory ----
 
-/** Bits of `seals`, as in fcntl.h: no more seals, the file cannot shrink, cannot grow, cannot be written. */
+/** Bits of `seals`, as in fcntl.h: no more seals, the file cannot shrink, cannot grow, cannot be written, ... */
 export const F_SEAL_SEAL = 0x1;
 export const F_SEAL_SHRINK = 0x2;
 export const F_SEAL_GROW = 0x4;
 export const F_SEAL_WRITE = 0x8;
+/** ... cannot be written but through mappings that there are. */
+export const F_SEAL_FUTURE_WRITE = 0x10;
 
 export interface MemfdOptions {
   /** `size` fixes the length for ever (SHRINK, GROW, SEAL). Default `none`. */
@@ -310,6 +326,84 @@ export function seals(fd: number): number {
 /** Gives the pages of a range back: it reads as zeros afterwards, the length of the file stays. */
 export function punchHole(fd: number, offset: number, lengthBytes: number): void {
   addon.punchHole(fd, offset, lengthBytes);
+}
+
+/**
+ * Where the next byte that the file has memory (or swap) for lies, at `offset` or behind it, to the page; `undefined`
+ * when there is none up to its end. Moves the position of the descriptor.
+ */
+export function nextData(fd: number, offset: number): number | undefined {
+  return addon.nextData(fd, offset);
+}
+
+/**
+ * Writes zeros over what the file has in a range. Holes stay holes, pages stay where they are, the length of the file
+ * stays. Moves the position of the descriptor.
+ * @throws SystemError EPERM for a file sealed against writing, or as lseek and pwrite say; part may be cleared then
+ */
+export function clearRange(fd: number, offset: number, lengthBytes: number): void {
+  addon.clearRange(fd, offset, lengthBytes);
+}
+
+/** A `clearRange` on the thread pool. */
+export interface BackgroundClear {
+  /**
+   * Blocks until the range is cleared, and does it on this thread where no other has begun. `done` is not called any
+   * more. Safe to call again, also after `done`.
+   * @throws SystemError what `done` would have been given
+   */
+  wait(): void;
+}
+
+/**
+ * Does `clearRange` on libuv's thread pool, then calls `done` from the event loop, once, with what failed. Keeps the
+ * event loop alive until then. Has a descriptor of its own until the work is done: closing `fd` does no harm. At the
+ * end of the thread `done` is not called, and a range whose turn had not come is not cleared.
+ *
+ * The callback is a turn of its own, as that of a `Watch` is.
+ * @throws SystemError EBADF, EMFILE
+ */
+export function clearInBackground(
+  fd: number,
+  offset: number,
+  lengthBytes: number,
+  done: (error: SystemError | undefined) => void,
+): BackgroundClear {
+  const clear = addon.clearInBackground(fd, offset, lengthBytes, done);
+  return { wait: () => addon.waitForClear(clear) };
+}
+
+/** Whole pages of a memfd. */
+export interface MemfdRange {
+  readonly fd: number;
+  /** A multiple of the page size of this machine, as the length is. */
+  readonly offset: number;
+  readonly lengthBytes: number;
+}
+
+/**
+ * A dma-buf over pages of memfds, one range after the other: whoever maps it shares these pages, and sees no others.
+ * It keeps them when the file lets go of them (`punchHole`). Its size is fixed; it is close-on-exec.
+ * @param device a descriptor of `/dev/udmabuf`
+ * @throws SystemError EINVAL for no or unaligned ranges, ranges beyond the file, files without F_SEAL_SHRINK or with
+ *   F_SEAL_WRITE, and beyond the limits of the module (64 MiB, 1024 ranges unless set); ENOTTY for another device
+ */
+export function createUdmabuf(device: number, ranges: readonly MemfdRange[]): number {
+  return addon.createUdmabuf(
+    device,
+    ranges.flatMap(({ fd, offset, lengthBytes }) => [fd, offset, lengthBytes]),
+  );
+}
+
+const SYNC_ACCESS = { read: 1, write: 2, readwrite: 3 } as const;
+
+/**
+ * Brackets access by the CPU to a mapped dma-buf, whose exporter may have to move or flush it (DMA_BUF_IOCTL_SYNC).
+ * Waits for pending work of devices at the start.
+ * @throws SystemError ENOTTY for what is no dma-buf
+ */
+export function syncDmaBuf(fd: number, phase: 'start' | 'end', access: keyof typeof SYNC_ACCESS): void {
+  addon.syncDmaBuf(fd, phase === 'end', SYNC_ACCESS[access]);
 }
 
 /**
@@ -480,6 +574,11 @@ export class GuestAddressSpace implements Disposable {
   }
 }
 
+/** Page size of this machine. */
+export function pageBytes(): number {
+  return addon.pageBytes();
+}
+
 const repairs = new Uint32Array(addon.sigbusCounter());
 
 /**
@@ -645,8 +744,11 @@ export function diffTiles(
   );
 }
 
-/** What is open: mappings and watches of this thread, guards of the process. For leak tests. */
-export function registrySize(): { mappings: number; watches: number; guards: number } {
-  const [mappings, watches, guards] = addon.registrySize();
-  return { mappings, watches, guards };
+/**
+ * What is open: mappings, watches and background clears of this thread, guards of the process. A clear that was waited
+ * for counts until the loop's next turn. For leak tests.
+ */
+export function registrySize(): { mappings: number; watches: number; guards: number; clears: number } {
+  const [mappings, watches, guards, clears] = addon.registrySize();
+  return { mappings, watches, guards, clears };
 }

@@ -2,6 +2,7 @@
 #include <napi.h>
 
 #include "args.h"
+#include "clear.h"
 #include "exports.h"
 #include "mapping.h"
 #include "registry.h"
@@ -10,9 +11,13 @@
 
 namespace addon {
 
+Napi::Value systemError(Napi::Env env, int error, const char* call) {
+  auto& made = env.GetInstanceData<Instance>()->systemError;
+  return made.New({Napi::Number::New(env, error), Napi::String::New(env, call)});
+}
+
 Napi::Value fail(Napi::Env env, int error, const char* call) {
-  auto& systemError = env.GetInstanceData<Instance>()->systemError;
-  const auto thrown = systemError.New({Napi::Number::New(env, error), Napi::String::New(env, call)});
+  const auto thrown = systemError(env, error, call);
   if (!env.IsExceptionPending()) napi_throw(env, thrown);
   return {};
 }
@@ -26,6 +31,7 @@ void onEnvironmentEnd(napi_async_cleanup_hook_handle hook, void* data) {
   delete owner;
   while (!registry->watches.empty()) (*registry->watches.begin())->close();
   while (!registry->regions.empty()) (*registry->regions.begin())->unmap();
+  for (const auto& clear : registry->clears) clear->abandon();
   registry->ending = hook;
   registry->answerEnding();
 }
@@ -36,10 +42,11 @@ Napi::Value setErrorClass(const Napi::CallbackInfo& info) {
   return {};
 }
 
-// registrySize(): [mappings, watches, guards]
+// registrySize(): [mappings, watches, guards, clears]
 Napi::Value registrySize(const Napi::CallbackInfo& info) {
   const auto& registry = registryOf(info.Env());
-  const size_t sizes[] = {registry->regions.size(), registry->watches.size(), sigbus::guards()};
+  const size_t sizes[] = {registry->regions.size(), registry->watches.size(), sigbus::guards(),
+                          registry->clears.size()};
   auto list = Napi::Array::New(info.Env());
   for (uint32_t i = 0; i < std::size(sizes); i++) list.Set(i, static_cast<double>(sizes[i]));
   return list;
@@ -58,6 +65,8 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   expose<registrySize>(exports, "registrySize");
   exposeAddressSpaces(exports);
   exposeBuffers(exports);
+  exposeClears(exports);
+  exposeDmaBufs(exports);
   exposeEvents(exports);
   exposeMappings(exports);
   exposePixels(exports);

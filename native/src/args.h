@@ -20,6 +20,9 @@ struct Array {
 };
 using Bytes = Array<uint8_t>;
 
+/** A SystemError (index.ts), for a callback. */
+Napi::Value systemError(Napi::Env env, int error, const char* call);
+
 /** Throws a SystemError (index.ts): the one way in which a failed system call leaves this addon. */
 Napi::Value fail(Napi::Env env, int error, const char* call);
 

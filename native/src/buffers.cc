@@ -1,4 +1,4 @@
-// Memory of our own that other processes can map: memfds and their seals.
+// Memory of our own that other processes can map: memfds, their seals and their holes.
 #include <cerrno>
 
 #include <fcntl.h>
@@ -51,12 +51,25 @@ Napi::Value punchHole(const Napi::CallbackInfo& info) {
   return {};
 }
 
+// nextData(fd, offset): number | undefined
+Napi::Value nextData(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int fd = args.fd(0);
+  const auto offset = static_cast<off_t>(args.integer(1, "offset"));
+  if (args.failed()) return {};
+  const off_t data = lseek(fd, offset, SEEK_DATA);
+  const bool none = data < 0 && errno == ENXIO;
+  if (data < 0 && !none) return fail(info.Env(), errno, "lseek");
+  return none ? info.Env().Undefined() : Napi::Number::New(info.Env(), static_cast<double>(data));
+}
+
 }  // namespace
 
 void exposeBuffers(Napi::Object exports) {
   expose<createMemfd>(exports, "createMemfd");
   expose<seals>(exports, "seals");
   expose<punchHole>(exports, "punchHole");
+  expose<nextData>(exports, "nextData");
 }
 
 }  // namespace addon

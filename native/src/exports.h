@@ -7,6 +7,8 @@ namespace addon {
 
 void exposeAddressSpaces(Napi::Object exports);
 void exposeBuffers(Napi::Object exports);
+void exposeClears(Napi::Object exports);
+void exposeDmaBufs(Napi::Object exports);
 void exposeEvents(Napi::Object exports);
 void exposeMappings(Napi::Object exports);
 void exposePixels(Napi::Object exports);

@@ -168,6 +168,11 @@ Napi::Value sigbusCounter(const Napi::CallbackInfo& info) {
   return Napi::ArrayBuffer::New(info.Env(), &sigbus::repairs(), sizeof(uint32_t));
 }
 
+// pageBytes(): number
+Napi::Value pageBytes(const Napi::CallbackInfo& info) {
+  return Napi::Number::New(info.Env(), static_cast<double>(sysconf(_SC_PAGESIZE)));
+}
+
 }  // namespace
 
 void exposeMappings(Napi::Object exports) {
@@ -175,6 +180,7 @@ void exposeMappings(Napi::Object exports) {
   expose<chunk>(exports, "chunk");
   expose<unmap>(exports, "unmap");
   expose<sigbusCounter>(exports, "sigbusCounter");
+  expose<pageBytes>(exports, "pageBytes");
 }
 
 }  // namespace addon

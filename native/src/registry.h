@@ -8,19 +8,22 @@
 
 namespace addon {
 
+class Clear;
 class Region;
 class Watch;
 
 struct Registry {
   std::unordered_set<Region*> regions;
   std::unordered_set<std::shared_ptr<Watch>> watches;
+  /** Those whose request libuv still has. */
+  std::unordered_set<std::shared_ptr<Clear>> clears;
   /** Watches that libuv has not let go of yet; the loop must not end before. */
   size_t closingWatches = 0;
-  /** Set once the environment ends; removed, and thus answered, when no watch is closing any more. */
+  /** Set once the environment ends; removed, and thus answered, when libuv has nothing of ours any more. */
   napi_async_cleanup_hook_handle ending = nullptr;
 
   void answerEnding() {
-    if (ending == nullptr || closingWatches > 0) return;
+    if (ending == nullptr || closingWatches > 0 || !clears.empty()) return;
     napi_remove_async_cleanup_hook(std::exchange(ending, nullptr));
   }
 };

@@ -2,10 +2,11 @@
  * What may end the process, or needs one of its own: run as `node --import tsx scenarios.ts NAME` by
  * `support.ts`. A scenario prints its result as JSON when the process ends.
  */
-import { closeSync, ftruncateSync, readFileSync } from 'node:fs';
+import { closeSync, ftruncateSync, readdirSync, readFileSync, readlinkSync, writeSync } from 'node:fs';
 import { setImmediate as turn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import {
+  clearInBackground,
   createEventfd,
   createMemfd,
   drainEventfd,
@@ -97,6 +98,92 @@ async function watchOutlivesHandle(): Promise<void> {
     await turn();
   }
   signalEventfd(fd);
+}
+
+// ---- clears ----
+
+/** More than the thread pool can have begun, and long enough that none is finished at once. */
+function clearMany(): object[] {
+  const fd = createMemfd('being cleared', 64 * 2 ** 20);
+  for (let at = 0; at < 64; at++) writeSync(fd, new Uint8Array(2 ** 20).fill(1), 0, 2 ** 20, at * 2 ** 20);
+  const clears = Array.from({ length: 16 }, () =>
+    clearInBackground(fd, 0, 64 * 2 ** 20, () => process.stderr.write('called back\n')),
+  );
+  closeSync(fd);
+  return clears;
+}
+
+function memfdsNamed(name: string): number {
+  return readdirSync('/proc/self/fd').filter((fd) => {
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`).includes(name);
+    } catch {
+      return false; // the one that read the list
+    }
+  }).length;
+}
+
+function throwInDone(): void {
+  const fd = createMemfd('cleared', page);
+  const caught: string[] = [];
+  process.on('uncaughtException', (error) => caught.push(error.message));
+  for (const name of ['first', 'second']) {
+    clearInBackground(fd, 0, page, () => {
+      throw new Error(name);
+    });
+  }
+  process.on('exit', () => print({ caught: caught.sort(), size: registrySize() }));
+}
+
+/** Nobody holds the handle; the loop is kept alive by the work alone. */
+function clearOutlivesHandle(): void {
+  const fd = createMemfd('cleared', page);
+  clearInBackground(fd, 0, page, (error) => print({ error }));
+  collectGarbage();
+}
+
+function exitInDone(): void {
+  clearInBackground(createMemfd('cleared', page), 0, page, () => process.exit(7));
+  clearMany();
+}
+
+function exitWhileClearing(): void {
+  clearMany();
+  process.on('exit', () => print(registrySize()));
+  process.exit(7);
+}
+
+async function clearManyAndReport(): Promise<void> {
+  const { parentPort } = await import('node:worker_threads');
+  clearMany();
+  parentPort?.postMessage('clearing');
+}
+
+async function clearManyAndStay(): Promise<void> {
+  await clearManyAndReport();
+  for (;;); // so that no callback can come before the end
+}
+
+async function clearManyAndExit(): Promise<void> {
+  clearMany();
+  process.exit(7);
+}
+
+async function workerEndsWhileClearing(): Promise<void> {
+  const codes = [
+    await inWorker('clearManyAndStay', (worker) => void worker.terminate()),
+    await inWorker('clearManyAndExit'),
+  ];
+  print({ codes, fds: memfdsNamed('being cleared'), size: registrySize() });
+}
+
+/** All four threads of the pool are busy, with 64 MiB each. */
+function waitBehindBusyPool(): void {
+  const clears = clearMany() as { wait(): void }[];
+  clears.at(-1)!.wait();
+  clears[0]!.wait();
+  for (const clear of clears) clear.wait();
+  process.on('exit', () => print({ size: registrySize(), fds: memfdsNamed('being cleared') }));
 }
 
 // ---- SIGBUS ----
@@ -239,7 +326,8 @@ function inWorker(name: string, whenOnline: (worker: Worker) => void = () => {})
   // A worker of Node 20 does not inherit the loader of --import.
   const load = `register(); return import(${JSON.stringify(import.meta.url)})`;
   const source = `import('tsx/esm/api').then(({ register }) => { ${load}; })`;
-  const worker = new Worker(source, { eval: true, argv: [name] });
+  // A worker warns of descriptors that `fs` closes and did not open.
+  const worker = new Worker(source, { eval: true, argv: [name], trackUnmanagedFds: false });
   worker.on('error', (error) => process.stderr.write(`${error.stack}\n`));
   worker.on('message', () => whenOnline(worker));
   return new Promise((resolve) => worker.on('exit', resolve));
@@ -337,6 +425,14 @@ const scenarios: Record<string, () => void | Promise<void>> = {
   pausedLetsGo,
   unrefLetsGo,
   watchOutlivesHandle,
+  throwInDone,
+  clearOutlivesHandle,
+  exitInDone,
+  exitWhileClearing,
+  clearManyAndStay,
+  clearManyAndExit,
+  workerEndsWhileClearing,
+  waitBehindBusyPool,
   repairInJavaScript,
   repairUnderHotLoop,
   repairInGather,
