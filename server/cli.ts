@@ -16,12 +16,18 @@ export type LogFormat = 'json' | 'pretty';
 const LOG_LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error', 'silent'];
 const LOG_FORMATS: readonly LogFormat[] = ['json', 'pretty'];
 
+/** Kinds of contexts that guests can be offered. */
+export type ContextType = 'cross-domain';
+const CONTEXT_TYPES: readonly ContextType[] = ['cross-domain'];
+
 export interface ServeConfig {
   readonly command: 'serve';
   readonly socketPath: string;
   readonly displays: readonly Mode[];
   readonly maxResourceBytes: number;
+  readonly maxBlobBytes: number;
   readonly hostVisibleBytes: number;
+  readonly contextTypes: readonly ContextType[];
   readonly apiSocketPath: string | undefined;
   readonly once: boolean;
   readonly logLevel: LogLevel;
@@ -64,6 +70,9 @@ export type Config = ServeConfig | ScreenshotConfig | ResizeConfig | InspectConf
 const DEFAULT_DISPLAY = '1280x800@60';
 const DEFAULT_REFRESH_HZ = 60;
 const MAX_DISPLAYS = 16;
+const DEFAULT_WINDOW = '0';
+/** Contexts have nothing to live in otherwise. */
+const WINDOW_OF_CONTEXTS = '1G';
 const MIN_WINDOW_BYTES = 2 ** 20;
 const MAX_WINDOW_BYTES = 2 ** 40;
 
@@ -153,7 +162,15 @@ function displayNumber(value: unknown): number {
 
 type Arguments = Record<string, unknown>;
 
+/** A list like `cross-domain`, or an array of it from a file. */
+function contextTypes(value: unknown): readonly ContextType[] {
+  const names = [value ?? []].flat().flatMap((list) => text('--context-types', list).split(','));
+  return [...new Set(names.map((name) => choice('--context-types', name.trim(), CONTEXT_TYPES)))];
+}
+
 function serveConfig(args: Arguments): ServeConfig {
+  const types = contextTypes(args.contextTypes);
+  const hostVisibleSize = args.hostVisibleSize ?? (types.length > 0 ? WINDOW_OF_CONTEXTS : DEFAULT_WINDOW);
   const displays = [args.display ?? DEFAULT_DISPLAY]
     .flat()
     .map((mode) => withRefresh(text('--display', mode)));
@@ -165,7 +182,9 @@ function serveConfig(args: Arguments): ServeConfig {
     socketPath: text('--socket-path', args.socketPath),
     displays,
     maxResourceBytes: parseSize(text('--max-resource-memory', args.maxResourceMemory)),
-    hostVisibleBytes: parseWindow(text('--host-visible-size', args.hostVisibleSize)),
+    maxBlobBytes: parseSize(text('--max-blob-memory', args.maxBlobMemory)),
+    hostVisibleBytes: parseWindow(text('--host-visible-size', hostVisibleSize)),
+    contextTypes: types,
     apiSocketPath: optionalText('--api-socket', args.apiSocket),
     once: args.once === true,
     logLevel: choice('--log-level', args.logLevel, LOG_LEVELS),
@@ -221,12 +240,21 @@ export async function parseCommandLine(
           .option('max-resource-memory', {
             type: 'string',
             default: '512M',
-            describe: 'most host memory for pixels of 2D resources',
+            describe: 'most host memory for pixels of 2D resources and copies of blobs',
+          })
+          .option('max-blob-memory', {
+            type: 'string',
+            default: '1G',
+            describe: 'most host memory for blobs of contexts',
           })
           .option('host-visible-size', {
             type: 'string',
-            default: '0',
+            defaultDescription: `${DEFAULT_WINDOW}, or ${WINDOW_OF_CONTEXTS} with --context-types`,
             describe: 'size of the host-visible window, a power of two; 0: none',
+          })
+          .option('context-types', {
+            type: 'string',
+            describe: `contexts that guests can use, separated by commas: ${CONTEXT_TYPES.join(', ')}`,
           })
           .option('api-socket', { type: 'string', describe: 'socket of the HTTP control API' })
           .option('once', { type: 'boolean', default: false, describe: 'leave when the client leaves' })

@@ -2,17 +2,20 @@
  * One virtio-gpu function and everything behind it, put together: guest memory, interrupts, displays, the device,
  * its PCI face and the socket a VMM connects to. The only place besides `main.ts` that knows every concrete class.
  */
-import { closeSync } from 'node:fs';
-import { createMemfd, punchHole } from '../native/index.ts';
+import { pageBytes } from '../native/index.ts';
 import { VirtioPciFunction } from '../pci/index.ts';
 import { SHARED_MEMORY_BAR } from '../pci/virtio/transport.ts';
+import { Exporter } from './backends/exports.ts';
 import { Plain2d } from './backends/plain2d.ts';
+import { MemfdWindow } from './backends/window-memory.ts';
 import type { Mode } from './displays/mode.ts';
 import { Screen } from './displays/screen.ts';
+import type { Component, Exports } from './gpu/backend.ts';
 import { GpuDevice } from './gpu/device.ts';
 import { DEFAULT_LIMITS, type GpuLimits } from './gpu/limits.ts';
 import { PCI_CLASS_DISPLAY_OTHER } from './gpu/protocol.ts';
-import { type BarMemory, FunctionHost } from './host/device-host.ts';
+import { WINDOW_PAGE_BYTES } from './gpu/window.ts';
+import { FunctionHost } from './host/device-host.ts';
 import { DmaMap } from './host/guest-memory.ts';
 import { type Log, RateLimitedLog, SILENT_LOG } from './log.ts';
 import { VfioUserServer } from './vfio-user/server.ts';
@@ -30,6 +33,8 @@ export interface GpuServerOptions {
   readonly limits?: Partial<GpuLimits>;
   /** Size of the host-visible window, a power of two; 0 for none. */
   readonly hostVisibleBytes?: number;
+  /** Kinds of contexts that guests are offered. */
+  readonly components?: readonly Component[];
   readonly log?: Log;
   readonly onDisconnect?: () => void;
 }
@@ -46,7 +51,9 @@ export class GpuServer {
   /** Doorbells by queue, and guest errors by kind. */
   readonly doorbells: number[];
   readonly guestErrors: Record<string, number> = {};
-  readonly #barMemory: BarMemory | undefined;
+  readonly #window: MemfdWindow | undefined;
+  /** How memory is handed to processes of the host. */
+  readonly #exporter: Exporter;
 
   /** Listens when it returns. Throws when the socket cannot be had; nothing is left behind then. */
   constructor(options: GpuServerOptions) {
@@ -57,21 +64,30 @@ export class GpuServer {
     this.screens = options.displays.map(
       (mode, index) => new Screen(index, mode, () => this.device.displaysChanged()),
     );
+    this.#window = this.hostVisibleBytes > 0 ? new MemfdWindow(this.hostVisibleBytes) : undefined;
+    this.#exporter = Exporter.probe();
     this.device = new GpuDevice({
       memory: this.memory,
       backend: new Plain2d(this.memory.addressSpace),
       displays: this.screens,
       limits: this.limits,
       log,
-      onReset: () => this.#clearWindow(),
+      components: options.components ?? [],
+      blobAlignmentBytes: pageBytes() > WINDOW_PAGE_BYTES ? pageBytes() : 0,
+      ...(this.#window ? { window: this.#window } : {}),
+      exports: this.#exports(),
     });
     this.doorbells = this.device.queueSizes.map(() => 0);
-    this.#barMemory = makeWindow(this.hostVisibleBytes);
+    const barMemory = this.#window && {
+      bar: SHARED_MEMORY_BAR,
+      fd: this.#window.fd,
+      sizeBytes: this.#window.sizeBytes,
+    };
     this.host = new FunctionHost({
       memory: this.memory,
       vectorCount: this.device.queueSizes.length + 1,
       queueCount: this.device.queueSizes.length,
-      ...(this.#barMemory ? { barMemory: this.#barMemory } : {}),
+      ...(barMemory ? { barMemory } : {}),
       onFailure: (error) => {
         log.error({ err: error }, 'device failed: internal error');
         this.vfioUser.connection?.close();
@@ -96,7 +112,7 @@ export class GpuServer {
       },
       msixTableOwner: 'client',
       classCode: PCI_CLASS_DISPLAY_OTHER,
-      ...(this.#barMemory
+      ...(this.#window
         ? { sharedMemory: { shmid: VIRTIO_GPU_SHM_ID_HOST_VISIBLE, sizeBytes: this.hostVisibleBytes } }
         : {}),
     });
@@ -120,7 +136,7 @@ export class GpuServer {
   /** What is known of the server, its client and its guest: plain data. */
   info(version: string) {
     const { connection } = this.vfioUser;
-    const { resources, resourceBytes } = this.device.counters;
+    const { resources, resourceBytes, contexts, blobBytes } = this.device.counters;
     const features = this.fn.negotiatedFeatures;
     return {
       name: 'vfio-user-gpu',
@@ -141,26 +157,37 @@ export class GpuServer {
         maxBytes: this.limits.maxResourceBytes,
       },
       hostVisibleBytes: this.hostVisibleBytes,
+      blobs: {
+        contexts,
+        bytes: blobBytes,
+        maxContexts: this.limits.maxContexts,
+        maxBytes: this.limits.maxBlobBytes,
+        maxContextBytes: this.limits.maxContextBlobBytes,
+      },
+      sharing: this.#exporter.method,
     };
   }
 
   /** Everything that is counted, at this moment. */
   metrics() {
-    const { commands, copiedBytes, resources, resourceBytes, memoryEntries } = this.device.counters;
+    const { window } = this.device;
     const { messages, errors } = this.vfioUser.counters;
     return {
-      commands,
+      ...this.device.counters,
       doorbells: this.doorbells,
       interrupts: this.host.interrupts.fired,
-      copiedBytes,
       guestErrors: this.guestErrors,
       clientMessages: messages,
       clientErrors: errors,
       queueDepths: this.fn.queueDepths,
-      resources,
-      resourceBytes,
       maxResourceBytes: this.limits.maxResourceBytes,
-      memoryEntries,
+      maxBlobBytes: this.limits.maxBlobBytes,
+      windowBytes: {
+        mapped: window?.mappedBytes ?? 0,
+        exported: window?.exportedBytes ?? 0,
+        kept: window?.keptBytes ?? 0,
+        populated: this.#window?.populatedBytes() ?? 0,
+      },
       dmaWindows: this.memory.windowCount,
       dmaBytes: this.memory.mappedBytes,
       clientConnected: this.vfioUser.connection !== undefined,
@@ -186,20 +213,27 @@ export class GpuServer {
     log.warn({ hint: SHARING_HINT }, message);
   }
 
+  #exports(): Exports {
+    const window = this.#window;
+    const { addressSpace } = this.memory;
+    const guest = {
+      space: addressSpace,
+      resolve: (address: number, lengthBytes: number) => this.memory.fileAt(address, lengthBytes),
+    };
+    return {
+      exportWindow: (offset, sizeBytes) => {
+        if (!window) throw new Error('there is no window to export');
+        const { fd, addressSpace: space } = window;
+        return this.#exporter.exportWindow({ fd, space }, offset, sizeBytes);
+      },
+      exportGuestPages: (backing) => this.#exporter.exportGuestPages(guest, backing),
+    };
+  }
+
   #closeDevice(): void {
     this.host.close();
     for (const screen of this.screens) screen.close();
-    if (this.#barMemory) closeSync(this.#barMemory.fd);
+    this.#exporter.close();
+    this.#window?.close();
   }
-
-  /** No byte of one guest may be seen by the next one. */
-  #clearWindow(): void {
-    if (this.#barMemory) punchHole(this.#barMemory.fd, 0, this.#barMemory.sizeBytes);
-  }
-}
-
-/** The file behind the host-visible BAR: made once, before any client asks, and of that size for ever. */
-function makeWindow(sizeBytes: number): BarMemory | undefined {
-  if (sizeBytes === 0) return undefined;
-  return { bar: SHARED_MEMORY_BAR, fd: createMemfd('host-visible', sizeBytes, { seals: 'size' }), sizeBytes };
 }

@@ -50,11 +50,25 @@ export const ROOMS: readonly Room[] = [
   {
     files: 'server/backends/',
     may: [
+      'server/backends/',
       'server/gpu/backend.ts',
+      'server/gpu/fault.ts',
       'server/gpu/protocol.ts',
       'server/displays/display.ts',
+      'server/displays/frame.ts',
+      'server/displays/pixel-memory.ts',
       'native/',
       'node:',
+    ],
+  },
+  {
+    files: 'server/cross-domain/',
+    may: [
+      'server/cross-domain/',
+      'server/gpu/backend.ts',
+      'server/gpu/fault.ts',
+      'server/gpu/protocol.ts',
+      'server/wire.ts',
     ],
   },
   {

@@ -260,7 +260,9 @@ export class VirtioPciFunction implements PciFunction {
     const pending = this.#pending;
     this.#pending = 0;
     try {
-      this.#pending |= this.#device.run(pending, budget);
+      const rest = this.#device.run(pending, budget);
+      // Only now is it read: the device may have woken queues meanwhile.
+      this.#pending |= rest;
       if (this.#rung) this.#noteEmptyDoorbell(session);
     } catch (error) {
       if (!(error instanceof QueueBroken)) throw error;
@@ -401,6 +403,13 @@ export class VirtioPciFunction implements PciFunction {
     this.#options.wake();
   }
 
+  #wakeQueue(session: DriverSession, index: number): void {
+    // Something late of a driver that is gone.
+    if (this.#session !== session) return;
+    this.#pending |= 1 << index;
+    this.#options.wake();
+  }
+
   #runAllQueues(): void {
     if (!this.#session) return;
     this.#session.queues.forEach((queue, index) => {
@@ -447,7 +456,8 @@ export class VirtioPciFunction implements PciFunction {
             })
           : undefined,
       );
-      this.#session = { features, queues };
+      const session: DriverSession = { features, queues, wake: (index) => this.#wakeQueue(session, index) };
+      this.#session = session;
     } catch (error) {
       if (!(error instanceof QueueBroken)) throw error;
       this.#breakDevice(error.message);

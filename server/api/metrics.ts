@@ -6,15 +6,22 @@ export interface MetricsSource {
   readonly commands: ReadonlyMap<string, ReadonlyMap<string, number>>;
   readonly doorbells: readonly number[];
   readonly interrupts: readonly number[];
-  readonly copiedBytes: number;
+  readonly copiedBytes: { readonly transfers: number; readonly flushes: number };
   readonly guestErrors: Readonly<Record<string, number>>;
   readonly clientMessages: Readonly<Record<string, number>>;
   readonly clientErrors: Readonly<Record<string, number>>;
   readonly queueDepths: readonly number[];
-  readonly resources: number;
+  /** By kind. */
+  readonly resourceKinds: Readonly<Record<string, number>>;
   readonly resourceBytes: number;
   readonly maxResourceBytes: number;
   readonly memoryEntries: number;
+  readonly contexts: number;
+  readonly blobBytes: number;
+  readonly maxBlobBytes: number;
+  readonly waiting: number;
+  /** Of the host-visible window, by state. */
+  readonly windowBytes: Readonly<Record<string, number>>;
   readonly dmaWindows: number;
   readonly dmaBytes: number;
   readonly clientConnected: boolean;
@@ -82,8 +89,11 @@ export function makeRegistry(read: () => MetricsSource): Registry {
   counter('interrupts_total', 'Interrupts fired, by MSI-X vector', ['vector'], (source) =>
     byIndex('vector', source.interrupts),
   );
-  counter('copied_bytes_total', 'Guest bytes copied into host images', [], (source) =>
-    one(source.copiedBytes),
+  counter(
+    'copied_bytes_total',
+    'Guest bytes copied: into host images by transfers, and for viewers by flushes',
+    ['by'],
+    ({ copiedBytes }) => byKey('by', { transfer: copiedBytes.transfers, flush: copiedBytes.flushes }),
   );
   counter('flushes_total', 'Flushes that changed what is shown', ['display'], (source) =>
     byIndex('display', source.flushes),
@@ -106,10 +116,28 @@ export function makeRegistry(read: () => MetricsSource): Registry {
   gauge('queue_depth', 'Requests taken from the guest and not yet answered', ['queue'], (source) =>
     byQueue(source.queueDepths),
   );
-  gauge('resources', '2D resources of the guest', [], (source) => one(source.resources));
-  gauge('resource_bytes', 'Host memory charged for 2D resources', [], (source) => one(source.resourceBytes));
-  gauge('resource_bytes_limit', 'Most host memory for 2D resources', [], (source) =>
+  gauge('resources', 'Resources of the guest by kind: 2d, or blobs of guest or host3d', ['kind'], (source) =>
+    byKey('kind', source.resourceKinds),
+  );
+  gauge('resource_bytes', 'Host memory charged for 2D resources and copies of blobs', [], (source) =>
+    one(source.resourceBytes),
+  );
+  gauge('resource_bytes_limit', 'Most host memory for 2D resources and copies of blobs', [], (source) =>
     one(source.maxResourceBytes),
+  );
+  gauge('contexts', 'Contexts of the guest', [], (source) => one(source.contexts));
+  gauge('blob_bytes', 'Host memory charged for blobs of contexts', [], (source) => one(source.blobBytes));
+  gauge('blob_bytes_limit', 'Most host memory for blobs of contexts', [], (source) =>
+    one(source.maxBlobBytes),
+  );
+  gauge('requests_waiting', 'Requests whose answer waits for a fence, or for work', [], (source) =>
+    one(source.waiting),
+  );
+  gauge(
+    'window_bytes',
+    'Host-visible window: mapped to blobs, exported, kept for reuse, and with memory behind them',
+    ['state'],
+    (source) => byKey('state', source.windowBytes),
   );
   gauge('memory_entries', 'Entries of backing lists', [], (source) => one(source.memoryEntries));
   gauge('dma_windows', 'Windows of guest memory', [], (source) => one(source.dmaWindows));

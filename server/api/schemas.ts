@@ -75,6 +75,21 @@ export const infoSchema = z
       maxBytes: z.int(),
     }),
     hostVisibleBytes: z.int().openapi({ description: 'size of the host-visible window; 0: there is none' }),
+    blobs: z
+      .object({
+        contexts: z.int(),
+        bytes: z.int(),
+        maxContexts: z.int(),
+        maxBytes: z.int(),
+        maxContextBytes: z.int(),
+      })
+      .openapi({ description: 'contexts, and what their blobs are charged' }),
+    sharing: z
+      .object({
+        kind: z.enum(['udmabuf', 'copy']),
+        reason: z.string().openapi({ example: '/dev/udmabuf works' }),
+      })
+      .openapi({ description: 'how memory is handed to processes of the host, and why so' }),
   })
   .openapi('Info');
 

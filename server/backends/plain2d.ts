@@ -1,32 +1,30 @@
 /** 2D resources in host memory: one memfd per image, filled from guest pages by one native call per transfer. */
-import { closeSync } from 'node:fs';
-import { createMemfd, type GuestAddressSpace, gather, Mapping } from '../../native/index.ts';
-import type { Rect } from '../displays/display.ts';
+import { type GuestAddressSpace, gather } from '../../native/index.ts';
+import type { PixelSource, Rect, Rows } from '../displays/display.ts';
+import { linearPixels } from '../displays/frame.ts';
+import { PixelMemory } from '../displays/pixel-memory.ts';
 import { type Backend2d, type Backing, backingLength, type Image } from '../gpu/backend.ts';
 import { BYTES_PER_PIXEL } from '../gpu/protocol.ts';
 
 class MemfdImage implements Image {
   readonly strideBytes: number;
-  readonly bytes: Uint8Array;
-  readonly #fd: number;
-  readonly #mapping: Mapping;
+  readonly #memory: PixelMemory;
 
   constructor(width: number, height: number) {
     this.strideBytes = width * BYTES_PER_PIXEL;
-    const lengthBytes = this.strideBytes * height;
-    this.#fd = createMemfd('virtio-gpu-2d', lengthBytes, { seals: 'size' });
-    try {
-      this.#mapping = Mapping.map(this.#fd, { lengthBytes, writable: true, whole: true });
-    } catch (error) {
-      closeSync(this.#fd);
-      throw error;
-    }
-    this.bytes = this.#mapping.bytes(0, lengthBytes);
+    this.#memory = new PixelMemory('virtio-gpu-2d', this.strideBytes * height);
+  }
+
+  get bytes(): Uint8Array {
+    return this.#memory.bytes;
+  }
+
+  copyRows(from: Rows, to: Uint8Array, toRows: Rows, rowBytes: number, rows: number): boolean {
+    return linearPixels(this.bytes).copyRows(from, to, toRows, rowBytes, rows);
   }
 
   close(): void {
-    this.#mapping.close();
-    closeSync(this.#fd);
+    this.#memory.close();
   }
 }
 
@@ -55,5 +53,14 @@ export class Plain2d implements Backend2d {
       rect.height,
     );
     return copied < 0 ? undefined : copied;
+  }
+
+  guestPixels(backing: () => Backing | undefined): PixelSource {
+    return {
+      copyRows: (from, to, toRows, rowBytes, rows) => {
+        const entries = backing();
+        return entries !== undefined && gather(this.#guest, entries, from, to, toRows, rowBytes, rows) >= 0;
+      },
+    };
   }
 }

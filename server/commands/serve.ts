@@ -1,7 +1,8 @@
 /** `vfio-user-gpu serve`: be the device until told to stop. */
 import { endianness } from 'node:os';
 import { sendDatagram } from '../../native/index.ts';
-import type { ServeConfig } from '../cli.ts';
+import type { ContextType, ServeConfig } from '../cli.ts';
+import type { Component } from '../gpu/backend.ts';
 import { GpuServer } from '../gpu-server.ts';
 import type { Log } from '../log.ts';
 import { makeLogger } from '../logger.ts';
@@ -16,8 +17,13 @@ export async function serve(config: ServeConfig, version: string): Promise<numbe
   const gpu = new GpuServer({
     socketPath: config.socketPath,
     displays: config.displays,
-    limits: { maxResourceBytes: config.maxResourceBytes },
+    limits: {
+      maxResourceBytes: config.maxResourceBytes,
+      maxBlobBytes: config.maxBlobBytes,
+      maxContextBlobBytes: config.maxBlobBytes,
+    },
     hostVisibleBytes: config.hostVisibleBytes,
+    components: await components(config.contextTypes),
     log,
     onDisconnect: () => {
       if (config.once) stop.now('the client left');
@@ -44,6 +50,20 @@ export async function serve(config: ServeConfig, version: string): Promise<numbe
     await api?.close();
     gpu.close();
   }
+}
+
+/** What is not asked for is not loaded. */
+async function components(types: readonly ContextType[]): Promise<Component[]> {
+  return await Promise.all(
+    types.map(async (type) => {
+      switch (type) {
+        case 'cross-domain':
+          return new (await import('../cross-domain/component.ts')).CrossDomain();
+        default:
+          return type satisfies never;
+      }
+    }),
+  );
 }
 
 /** Tells people, then whoever started us, that a VMM can connect. */

@@ -20,15 +20,25 @@ export interface Rect {
   readonly height: number;
 }
 
-/** An image in memory that the device keeps valid until it shows something else. */
+/** Where rows of pixels lie: the first byte, and the distance from row to row. */
+export interface Rows {
+  readonly offset: number;
+  readonly strideBytes: number;
+}
+
+/** Memory that pixels can be copied out of. */
+export interface PixelSource {
+  /** Copies rows of `rowBytes` bytes into `to`. False when they are not there, or not any more. */
+  copyRows(from: Rows, to: Uint8Array, toRows: Rows, rowBytes: number, rows: number): boolean;
+}
+
+/** An image that the device keeps where it is until it shows something else. */
 export interface Picture {
   readonly width: number;
   readonly height: number;
   readonly order: PixelOrder;
-  /** The memory; the first pixel is at `offsetBytes`, rows are `strideBytes` apart. */
-  readonly bytes: Uint8Array;
-  readonly offsetBytes: number;
-  readonly strideBytes: number;
+  readonly source: PixelSource;
+  readonly rows: Rows;
 }
 
 /** What the pointer looks like; colours are premultiplied with alpha. */
@@ -42,8 +52,10 @@ export interface Display {
   readonly mode: Mode;
   /** Shows the picture from now on, or nothing. */
   show(picture: Picture | undefined): void;
-  /** This part of the picture has changed and is whole. */
-  damage(rect: Rect): void;
+  /** This part of the picture has changed and is whole. Returns the bytes copied out of it for viewers. */
+  damage(rect: Rect): number;
+  /** The source of the picture goes away, and the picture stays. */
+  freeze(): void;
   /** Takes a copy of the image. */
   setCursorImage(image: CursorImage): void;
   /** Where the top left corner of the image is, which may be outside of the picture. */

@@ -1,14 +1,15 @@
 /**
- * A display without a window: it knows what the guest shows and can take a picture of it. Viewers build on it.
+ * A display without a window: it knows what the guest shows and can take a picture of it. Viewers build on it: while
+ * anybody watches, it keeps a copy of the picture that changes only when the guest says that a part is whole.
  */
-import { closeSync } from 'node:fs';
-import { convertPixels, createMemfd, Mapping } from '../../native/index.ts';
+import { convertPixels } from '../../native/index.ts';
 import type { CursorImage, Display, Picture, PixelOrder, Rect } from './display.ts';
+import { BYTES_PER_PIXEL, Frame } from './frame.ts';
 import type { Mode } from './mode.ts';
+import { PixelMemory } from './pixel-memory.ts';
 import { assertMode } from './timing.ts';
 
 const RGBA: PixelOrder = { r: 0, g: 1, b: 2, a: 3 };
-const BYTES_PER_PIXEL = 4;
 const MAX_CURSOR_BYTES = 256 * 256 * BYTES_PER_PIXEL;
 
 /** A picture taken at one moment: RGBA, 8 bits a channel, rows without padding, alpha 255 everywhere. */
@@ -29,6 +30,14 @@ export interface CursorState {
   readonly hotY: number;
 }
 
+/** Somebody who looks at a screen. */
+export interface Viewer {
+  /** This part of the frame is new. */
+  changed(rect: Rect): void;
+  /** There is another frame, of another size or in another memory, or none any more. */
+  replaced(): void;
+}
+
 export class Screen implements Display {
   readonly index: number;
   /** Flushes that touched what is shown. */
@@ -36,7 +45,11 @@ export class Screen implements Display {
   readonly #onModeChange: () => void;
   #mode: Mode;
   #picture: Picture | undefined;
-  #cursorMemory: { readonly fd: number; readonly mapping: Mapping } | undefined;
+  /** A copy of the picture: while anybody watches, or what it shows has gone. */
+  #frame: Frame | undefined;
+  #isFrozen = false;
+  readonly #viewers = new Set<Viewer>();
+  #cursorMemory: PixelMemory | undefined;
   #cursor: CursorState = { visible: false, x: 0, y: 0, width: 0, height: 0, hotX: 0, hotY: 0 };
 
   /** `onModeChange` is called after the mode became another one. */
@@ -69,21 +82,65 @@ export class Screen implements Display {
     return this.#cursor;
   }
 
-  show(picture: Picture | undefined): void {
-    this.#picture = picture;
+  /** The copy that viewers look at: up to date with every flush. Undefined while there is nothing to see. */
+  get frame(): Frame | undefined {
+    return this.#frame;
   }
 
-  damage(_rect: Rect): void {
+  /** Tells `viewer` of everything new in `frame`, until the function returned is called. */
+  watch(viewer: Viewer): () => void {
+    this.#viewers.add(viewer);
+    if (!this.#frame) this.#refill();
+    return () => {
+      this.#viewers.delete(viewer);
+      if (this.#viewers.size === 0 && !this.#isFrozen) this.#dropFrame();
+    };
+  }
+
+  show(picture: Picture | undefined): void {
+    this.#picture = picture;
+    this.#isFrozen = false;
+    if (!picture || this.#viewers.size === 0) {
+      const hadFrame = this.#frame !== undefined;
+      this.#dropFrame();
+      if (hadFrame) for (const viewer of this.#viewers) viewer.replaced();
+      return;
+    }
+    // Its pixels need not be whole before they are flushed; what was seen until then stays.
+    if (!this.#frame?.fits(picture)) {
+      this.#refill();
+      for (const viewer of this.#viewers) viewer.replaced();
+    }
+  }
+
+  damage(rect: Rect): number {
     this.flushes++;
+    const picture = this.#picture;
+    if (!picture) return 0;
+    if (this.#isFrozen) {
+      // The pages may be back.
+      if (!this.#frame?.copy(picture, whole(picture))) return 0;
+      this.#isFrozen = false;
+      if (this.#viewers.size === 0) this.#dropFrame();
+    } else if (this.#viewers.size === 0 || !this.#frame?.copy(picture, rect)) return 0;
+    for (const viewer of this.#viewers) viewer.changed(rect);
+    return rect.width * rect.height * BYTES_PER_PIXEL;
+  }
+
+  freeze(): void {
+    if (!this.#picture || this.#isFrozen) return;
+    if (!this.#frame) this.#refill();
+    this.#isFrozen = true;
   }
 
   setCursorImage(image: CursorImage): void {
-    const { width, height, hotX, hotY } = image;
-    this.#cursorMemory ??= makeCursorMemory();
-    const target = this.#cursorMemory.mapping.bytes(0, MAX_CURSOR_BYTES);
-    const from = { offset: image.offsetBytes, strideBytes: image.strideBytes };
-    const to = { offset: 0, strideBytes: width * BYTES_PER_PIXEL };
-    convertPixels(image.bytes, from, image.order, target, to, RGBA, width, height);
+    const { width, height, hotX, hotY, source, rows, order } = image;
+    const rowBytes = width * BYTES_PER_PIXEL;
+    this.#cursorMemory ??= new PixelMemory('cursor', MAX_CURSOR_BYTES);
+    const { bytes } = this.#cursorMemory;
+    const to = { offset: 0, strideBytes: rowBytes };
+    if (!source.copyRows(rows, bytes, to, rowBytes, height)) return;
+    convertPixels(bytes, to, order, bytes, to, RGBA, width, height);
     this.#cursor = { ...this.#cursor, width, height, hotX, hotY };
   }
 
@@ -95,29 +152,44 @@ export class Screen implements Display {
     this.#cursor = { ...this.#cursor, visible };
   }
 
-  /** Copies what is shown right now. While the guest shows nothing this is black, as large as the mode. */
+  /**
+   * Copies what is shown right now: what was flushed last while anybody watches, else what is in the guest's buffer.
+   * While the guest shows nothing this is black, as large as the mode.
+   */
   snapshot(options: { cursor: boolean }): Snapshot {
     const { width, height } = this.#picture ?? this.#mode;
     const rgba = new Uint8Array(width * height * BYTES_PER_PIXEL);
     const snapshot = { width, height, rgba };
-    if (this.#picture) copyPicture(this.#picture, rgba);
-    else new Uint32Array(rgba.buffer).fill(0xff00_0000);
+    if (!this.#picture || !copyPicture(this.#frame?.picture ?? this.#picture, rgba))
+      new Uint32Array(rgba.buffer).fill(0xff00_0000);
     if (options.cursor && this.#cursor.visible) this.#blendCursor(snapshot);
     return snapshot;
   }
 
   close(): void {
-    if (!this.#cursorMemory) return;
-    this.#cursorMemory.mapping.close();
-    closeSync(this.#cursorMemory.fd);
+    this.#dropFrame();
+    this.#cursorMemory?.close();
     this.#cursorMemory = undefined;
+  }
+
+  /** Makes a frame for the picture that is shown, with what is in it now. */
+  #refill(): void {
+    this.#dropFrame();
+    if (!this.#picture) return;
+    this.#frame = Frame.for(this.#picture);
+    this.#frame?.copy(this.#picture, whole(this.#picture));
+  }
+
+  #dropFrame(): void {
+    this.#frame?.close();
+    this.#frame = undefined;
   }
 
   /** Colours of a cursor are premultiplied: result = cursor + picture * (1 - alpha). */
   #blendCursor({ width, height, rgba }: Snapshot): void {
     if (!this.#cursorMemory) return;
     const cursor = this.#cursor;
-    const image = this.#cursorMemory.mapping.bytes(0, cursor.width * cursor.height * BYTES_PER_PIXEL);
+    const image = this.#cursorMemory.bytes;
     const firstX = Math.max(0, -cursor.x);
     const firstY = Math.max(0, -cursor.y);
     const lastX = Math.min(cursor.width, width - cursor.x);
@@ -136,20 +208,13 @@ export class Screen implements Display {
   }
 }
 
-/** A screen has no alpha: whatever the format says, the picture is opaque. */
-function copyPicture(picture: Picture, rgba: Uint8Array): void {
-  const { bytes, offsetBytes, strideBytes, width, height, order } = picture;
-  const from = { offset: offsetBytes, strideBytes };
-  const to = { offset: 0, strideBytes: width * BYTES_PER_PIXEL };
-  convertPixels(bytes, from, { ...order, a: -1 }, rgba, to, RGBA, width, height);
-}
+const whole = ({ width, height }: Picture): Rect => ({ x: 0, y: 0, width, height });
 
-function makeCursorMemory(): { fd: number; mapping: Mapping } {
-  const fd = createMemfd('cursor', MAX_CURSOR_BYTES, { seals: 'size' });
-  try {
-    return { fd, mapping: Mapping.map(fd, { lengthBytes: MAX_CURSOR_BYTES, writable: true, whole: true }) };
-  } catch (error) {
-    closeSync(fd);
-    throw error;
-  }
+/** A screen has no alpha: whatever the format says, the picture is opaque. False when it cannot be read. */
+function copyPicture({ source, rows, width, height, order }: Picture, rgba: Uint8Array): boolean {
+  const rowBytes = width * BYTES_PER_PIXEL;
+  const to = { offset: 0, strideBytes: rowBytes };
+  if (!source.copyRows(rows, rgba, to, rowBytes, height)) return false;
+  convertPixels(rgba, to, { ...order, a: -1 }, rgba, to, RGBA, width, height);
+  return true;
 }

@@ -1,10 +1,11 @@
 /**
- * Where pixels live and who copies them: the contract between command execution and what does the work in bulk.
+ * Where pixels and blobs live and who works on them: the contracts between command execution and what does the work
+ * in bulk, or outside of this process.
  */
-import type { Rect } from '../displays/display.ts';
+import type { PixelSource, Rect } from '../displays/display.ts';
 
 /**
- * The guest pages of a resource: a stream of bytes cut into entries. Entry i holds the bytes from `ends[i - 1]`
+ * A stream of bytes cut into entries: the guest pages of a resource. Entry i holds the bytes from `ends[i - 1]`
  * (or 0) to `ends[i]`, at guest address `addresses[i]`. Guest addresses are the truth; nothing is resolved ahead.
  */
 export interface Backing {
@@ -15,10 +16,10 @@ export interface Backing {
 export const backingLength = (backing: Backing): number => backing.ends.at(-1) ?? 0;
 
 /** Pixels the host keeps for a 2D resource: 4 bytes each, rows of `strideBytes`. */
-export interface Image {
+export interface Image extends PixelSource {
   readonly bytes: Uint8Array;
   readonly strideBytes: number;
-  /** Frees the memory now; `bytes` is empty afterwards. */
+  /** Frees the memory now; nothing can be read afterwards. */
   close(): void;
 }
 
@@ -31,4 +32,118 @@ export interface Backend2d {
    * undefined when a page is not in guest memory any more.
    */
   transferToHost(backing: Backing, offset: number, image: Image, rect: Rect): number | undefined;
+  /** Guest pages as pixels, read when somebody asks; `backing` says which they are then. */
+  guestPixels(backing: () => Backing | undefined): PixelSource;
+}
+
+/** Work that goes on elsewhere. */
+export interface Job {
+  /** Calls back once, when the work is done; at once when it is. */
+  whenDone(callback: () => void): void;
+  /** Returns when the work is done. */
+  wait(): void;
+}
+
+/** The memory behind the host-visible BAR. Offsets and lengths are whole pages inside it. */
+export interface WindowMemory {
+  readonly sizeBytes: number;
+  /** Makes a range read as zeros and keeps its pages where it has some. Undefined when it is done on return. */
+  clear(offset: number, lengthBytes: number): Job | undefined;
+  /** Makes a range read as zeros and gives its pages back to the host. */
+  punch(offset: number, lengthBytes: number): void;
+  write(offset: number, bytes: Uint8Array): void;
+  read(offset: number, into: Uint8Array): void;
+  /** A range as pixels, read when somebody asks; `offset` says where it is then. */
+  pixels(offset: () => number | undefined): PixelSource;
+  /** Host memory behind the window now. */
+  populatedBytes(): number;
+}
+
+/** A descriptor through which a process of the host sees a blob, and nothing else. */
+export interface MemoryExport {
+  /** Stays the export's. */
+  readonly fd: number;
+  /** A udmabuf is the very pages; a copy shows what was in them at the last refresh. */
+  readonly kind: 'udmabuf' | 'copy';
+  /** Why it is a copy. */
+  readonly reason?: string;
+  /** What the descriptor gives access to: whole pages. */
+  readonly sizeBytes: number;
+  /**
+   * Brings a range of a copy up to date with its source; a new copy is all zeros. What lies beyond the end is left out.
+   * Returns the bytes copied: 0 for a udmabuf; undefined when a page of the source is not there.
+   */
+  refresh(offset: number, lengthBytes: number): number | undefined;
+  /** Whether anyone but us has a udmabuf open or mapped, so that its pages live on. False for a copy. */
+  othersHoldIt(): boolean;
+  /** Closes our descriptor. Safe to call twice. */
+  close(): void;
+}
+
+/** Hands memory to processes of the host. Throws what the system says when there is no memory or descriptor left. */
+export interface Exports {
+  exportWindow(offset: number, sizeBytes: number): MemoryExport;
+  exportGuestPages(backing: Backing): MemoryExport;
+}
+
+/** One kind of context: what `--context-types` names. A capability set tells guests of it. */
+export interface Component {
+  readonly capsetId: number;
+  readonly maxVersion: number;
+  /** The same for every guest and as long as the device lives, because guests keep what they have read. */
+  readonly capset: Uint8Array;
+  createContext(host: ContextHost): Context;
+}
+
+/** What a context can ask of the device. */
+export interface ContextHost {
+  readonly contextId: number;
+  /** What the guest calls it; printable. */
+  readonly name: string;
+}
+
+/** A resource as the contexts it is attached to see it. It stays valid until it is detached. */
+export interface AttachedResource {
+  readonly id: number;
+  readonly kind: '2d' | 'guest' | 'host3d';
+  readonly sizeBytes: number;
+  /** Copies bytes in; false when they do not lie in memory that is there now. */
+  write(offset: number, bytes: Uint8Array): boolean;
+  /** Copies bytes out; false as above. */
+  read(offset: number, into: Uint8Array): boolean;
+  /**
+   * Hands it to a process of the host. Whoever asked closes the export, and does not refresh it after `detach`. A
+   * `GpuFault` when the resource has no memory now that could be shown.
+   */
+  export(): MemoryExport;
+}
+
+/** What a context made for the guest to map. */
+export interface ContextBlob {
+  /** What is in it before the guest sees it: written into the zeroed range of the window when it is mapped. */
+  readonly initial?: Uint8Array;
+  /** The guest will not see it any more. */
+  close(): void;
+}
+
+/**
+ * One guest context, made by a `Component`. Every method does its part before it returns, and refuses by throwing
+ * `GpuFault`. What takes longer shows only in when a fence passes.
+ */
+export interface Context {
+  /** Rings that fences may be on, from 0; at most 64. */
+  readonly ringCount: number;
+  /** Runs a command stream: whole 32-bit words, a private copy. */
+  submit(commands: Uint8Array): void;
+  /**
+   * Calls back once, when everything submitted before on this ring is done; possibly before it returns. After `close`
+   * nothing is called back any more.
+   */
+  fence(ringIdx: number, passed: () => void): void;
+  /** Makes the host side of a blob. `sizeBytes` has been charged already. */
+  createBlob(blobId: bigint, sizeBytes: number, flags: number): ContextBlob;
+  attach(resource: AttachedResource): void;
+  detach(resourceId: number): void;
+  /** Ends it and all it holds. Its blobs are closed one by one, later. */
+  close(): void;
 }

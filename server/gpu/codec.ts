@@ -11,42 +11,68 @@ import {
   attachBacking,
   COMMAND_NAMES,
   type CtrlHeader,
+  capsetInfoResponse,
   ctrlHeader,
+  ctxCreate,
   displayInfo,
   displayOne,
   edidResponse,
   getCapset,
   getCapsetInfo,
   getEdid,
+  mapBlob,
+  mapInfoResponse,
   memEntry,
   resourceCreate2d,
+  resourceCreateBlob,
   resourceFlush,
   resourceRef,
   setScanout,
+  setScanoutBlob,
+  submit3d,
   transferToHost2d,
   updateCursor,
+  uuidResponse,
+  VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE,
+  VIRTIO_GPU_CMD_CTX_CREATE,
+  VIRTIO_GPU_CMD_CTX_DESTROY,
+  VIRTIO_GPU_CMD_CTX_DETACH_RESOURCE,
   VIRTIO_GPU_CMD_GET_CAPSET,
   VIRTIO_GPU_CMD_GET_CAPSET_INFO,
   VIRTIO_GPU_CMD_GET_DISPLAY_INFO,
   VIRTIO_GPU_CMD_GET_EDID,
   VIRTIO_GPU_CMD_MOVE_CURSOR,
+  VIRTIO_GPU_CMD_RESOURCE_ASSIGN_UUID,
   VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING,
   VIRTIO_GPU_CMD_RESOURCE_CREATE_2D,
+  VIRTIO_GPU_CMD_RESOURCE_CREATE_3D,
   VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB,
   VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING,
   VIRTIO_GPU_CMD_RESOURCE_FLUSH,
+  VIRTIO_GPU_CMD_RESOURCE_MAP_BLOB,
+  VIRTIO_GPU_CMD_RESOURCE_UNMAP_BLOB,
   VIRTIO_GPU_CMD_RESOURCE_UNREF,
   VIRTIO_GPU_CMD_SET_SCANOUT,
   VIRTIO_GPU_CMD_SET_SCANOUT_BLOB,
+  VIRTIO_GPU_CMD_SUBMIT_3D,
+  VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D,
   VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D,
+  VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D,
   VIRTIO_GPU_CMD_UPDATE_CURSOR,
+  VIRTIO_GPU_F_RESOURCE_BLOB,
+  VIRTIO_GPU_F_RESOURCE_UUID,
+  VIRTIO_GPU_F_VIRGL,
   VIRTIO_GPU_FLAG_FENCE,
   VIRTIO_GPU_FLAG_INFO_RING_IDX,
   VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER,
   VIRTIO_GPU_RESP_ERR_UNSPEC,
+  VIRTIO_GPU_RESP_OK_CAPSET,
+  VIRTIO_GPU_RESP_OK_CAPSET_INFO,
   VIRTIO_GPU_RESP_OK_DISPLAY_INFO,
   VIRTIO_GPU_RESP_OK_EDID,
+  VIRTIO_GPU_RESP_OK_MAP_INFO,
   VIRTIO_GPU_RESP_OK_NODATA,
+  VIRTIO_GPU_RESP_OK_RESOURCE_UUID,
 } from './protocol.ts';
 
 const CONTROL_BODIES = {
@@ -59,6 +85,17 @@ const CONTROL_BODIES = {
   [VIRTIO_GPU_CMD_GET_CAPSET_INFO]: getCapsetInfo,
   [VIRTIO_GPU_CMD_GET_CAPSET]: getCapset,
   [VIRTIO_GPU_CMD_GET_EDID]: getEdid,
+  [VIRTIO_GPU_CMD_RESOURCE_ASSIGN_UUID]: resourceRef,
+  [VIRTIO_GPU_CMD_SET_SCANOUT_BLOB]: setScanoutBlob,
+  [VIRTIO_GPU_CMD_RESOURCE_MAP_BLOB]: mapBlob,
+  [VIRTIO_GPU_CMD_RESOURCE_UNMAP_BLOB]: resourceRef,
+} as const;
+
+/** Bodies of commands that act on the context named in the header. */
+const CONTEXT_BODIES = {
+  [VIRTIO_GPU_CMD_CTX_CREATE]: ctxCreate,
+  [VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE]: resourceRef,
+  [VIRTIO_GPU_CMD_CTX_DETACH_RESOURCE]: resourceRef,
 } as const;
 
 const CURSOR_BODIES = {
@@ -68,15 +105,26 @@ const CURSOR_BODIES = {
 
 type Bodies<T> = { [K in keyof T]: { readonly type: K } & Of<T[K]> }[keyof T];
 
+interface OfContext {
+  readonly ctxId: number;
+}
+
 /** A request of the control queue, one arm per command. */
 export type ControlCommand =
   | Bodies<typeof CONTROL_BODIES>
+  | (Bodies<typeof CONTEXT_BODIES> & OfContext)
   | { readonly type: typeof VIRTIO_GPU_CMD_GET_DISPLAY_INFO }
   | {
       readonly type: typeof VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING;
       readonly resourceId: number;
       readonly backing: Backing;
-    };
+    }
+  | ({ readonly type: typeof VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB; readonly backing: Backing } & Of<
+      typeof resourceCreateBlob
+    > &
+      OfContext)
+  | ({ readonly type: typeof VIRTIO_GPU_CMD_CTX_DESTROY } & OfContext)
+  | ({ readonly type: typeof VIRTIO_GPU_CMD_SUBMIT_3D; readonly commands: Uint8Array } & OfContext);
 
 /** A request of the cursor queue. */
 export type CursorCommand = Bodies<typeof CURSOR_BODIES>;
@@ -87,7 +135,7 @@ export interface RequestSource {
   read(into: Uint8Array, from?: number): number;
 }
 
-const LONGEST_FIXED_BODY = 32;
+const LONGEST_FIXED_BODY = 72;
 const fixedBytes = new Uint8Array(ctrlHeader.size + LONGEST_FIXED_BODY);
 const fixedView = viewOf(fixedBytes);
 
@@ -98,30 +146,94 @@ export function readHeader(source: RequestSource): CtrlHeader | undefined {
   return ctrlHeader.get(fixedView, 0);
 }
 
-/** Decodes what `readHeader` has just copied. Throws `GpuFault` with the response the reference names. */
+/** Most bytes of one command stream. */
+export const MAX_SUBMIT_BYTES = 4 * 2 ** 20;
+
+const unspec = (bit: number) => ({ bit, code: VIRTIO_GPU_RESP_ERR_UNSPEC });
+/** Commands that exist only when the driver has negotiated a feature, and what it is told otherwise. */
+const NEEDED_FEATURES: Readonly<Record<number, { readonly bit: number; readonly code: number }>> = {
+  [VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB]: {
+    bit: VIRTIO_GPU_F_RESOURCE_BLOB,
+    code: VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER,
+  },
+  [VIRTIO_GPU_CMD_SET_SCANOUT_BLOB]: {
+    bit: VIRTIO_GPU_F_RESOURCE_BLOB,
+    code: VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER,
+  },
+  [VIRTIO_GPU_CMD_RESOURCE_MAP_BLOB]: unspec(VIRTIO_GPU_F_RESOURCE_BLOB),
+  [VIRTIO_GPU_CMD_RESOURCE_UNMAP_BLOB]: unspec(VIRTIO_GPU_F_RESOURCE_BLOB),
+  [VIRTIO_GPU_CMD_RESOURCE_ASSIGN_UUID]: unspec(VIRTIO_GPU_F_RESOURCE_UUID),
+  [VIRTIO_GPU_CMD_CTX_CREATE]: unspec(VIRTIO_GPU_F_VIRGL),
+  [VIRTIO_GPU_CMD_CTX_DESTROY]: unspec(VIRTIO_GPU_F_VIRGL),
+  [VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE]: unspec(VIRTIO_GPU_F_VIRGL),
+  [VIRTIO_GPU_CMD_CTX_DETACH_RESOURCE]: unspec(VIRTIO_GPU_F_VIRGL),
+  [VIRTIO_GPU_CMD_RESOURCE_CREATE_3D]: unspec(VIRTIO_GPU_F_VIRGL),
+  [VIRTIO_GPU_CMD_TRANSFER_TO_HOST_3D]: unspec(VIRTIO_GPU_F_VIRGL),
+  [VIRTIO_GPU_CMD_TRANSFER_FROM_HOST_3D]: unspec(VIRTIO_GPU_F_VIRGL),
+  [VIRTIO_GPU_CMD_SUBMIT_3D]: unspec(VIRTIO_GPU_F_VIRGL),
+};
+
+/**
+ * Decodes what `readHeader` has just copied. Throws `GpuFault` with the response the reference names. `features` are
+ * those the driver has negotiated.
+ */
 export function readControlCommand(
   header: CtrlHeader,
   source: RequestSource,
   maxEntries: number,
+  features: bigint,
 ): ControlCommand {
-  const { type } = header;
-  if (type === VIRTIO_GPU_CMD_GET_DISPLAY_INFO) return { type };
-  if (type === VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING) {
-    const { resourceId, nrEntries } = body(attachBacking, source);
-    const backing = readEntries(source, ctrlHeader.size + attachBacking.size, nrEntries, maxEntries);
-    return { type, resourceId, backing };
-  }
+  const { type, ctxId } = header;
   const layout = CONTROL_BODIES[type as keyof typeof CONTROL_BODIES];
+  const needed = NEEDED_FEATURES[type];
+  if (needed && !((features >> BigInt(needed.bit)) & 1n)) {
+    throw new GpuFault(needed.code, `${commandName(type)} without feature ${needed.bit}`);
+  }
   if (layout) {
     // Not `{ type, ...fields }`: V8 makes a new hidden class for each object spread so, and every use of it is slow.
     const command = body<object>(layout, source) as { type: number };
     command.type = type;
     return command as ControlCommand;
   }
-  if (type === VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB || type === VIRTIO_GPU_CMD_SET_SCANOUT_BLOB) {
-    throw new GpuFault(VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER, 'RESOURCE_BLOB was not negotiated');
+  switch (type) {
+    case VIRTIO_GPU_CMD_GET_DISPLAY_INFO:
+      return { type };
+    case VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING: {
+      const { resourceId, nrEntries } = body(attachBacking, source);
+      const backing = readEntries(source, ctrlHeader.size + attachBacking.size, nrEntries, maxEntries);
+      return { type, resourceId, backing };
+    }
+    case VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB: {
+      const blob = body(resourceCreateBlob, source);
+      const from = ctrlHeader.size + resourceCreateBlob.size;
+      return { type, ctxId, ...blob, backing: readEntries(source, from, blob.nrEntries, maxEntries) };
+    }
+    case VIRTIO_GPU_CMD_CTX_DESTROY:
+      return { type, ctxId };
+    case VIRTIO_GPU_CMD_SUBMIT_3D:
+      return { type, ctxId, commands: readCommands(source) };
+    default: {
+      const contextLayout = CONTEXT_BODIES[type as keyof typeof CONTEXT_BODIES];
+      if (!contextLayout)
+        throw new GpuFault(VIRTIO_GPU_RESP_ERR_UNSPEC, `command ${commandName(type)} on the control queue`);
+      return { type, ctxId, ...body<object>(contextLayout, source) } as ControlCommand;
+    }
   }
-  throw new GpuFault(VIRTIO_GPU_RESP_ERR_UNSPEC, `command ${commandName(type)} on the control queue`);
+}
+
+/** The command stream behind a SUBMIT_3D: whole words, copied once. */
+function readCommands(source: RequestSource): Uint8Array {
+  const { size } = body(submit3d, source);
+  const from = ctrlHeader.size + submit3d.size;
+  if (size > MAX_SUBMIT_BYTES || size % 4 !== 0 || source.readableBytes - from < size) {
+    throw new GpuFault(
+      VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER,
+      `command stream of ${size} bytes in a request of ${source.readableBytes}`,
+    );
+  }
+  const commands = new Uint8Array(size);
+  source.read(commands, from);
+  return commands;
 }
 
 /** The same for the cursor queue. */
@@ -146,10 +258,13 @@ function body<T>(layout: { size: number; get(view: DataView, at: number): T }, s
   return layout.get(fixedView, ctrlHeader.size);
 }
 
-/** Memory entries follow the fixed structure without padding. Entries of length 0 are dropped. */
+/**
+ * Memory entries follow the fixed structure without padding. Entries of length 0 are dropped. No entries at all are an
+ * empty list: whether that makes sense depends on the command.
+ */
 function readEntries(source: RequestSource, from: number, nrEntries: number, maxEntries: number): Backing {
   const lengthBytes = nrEntries * memEntry.size;
-  if (nrEntries === 0 || nrEntries > maxEntries || source.readableBytes - from < lengthBytes) {
+  if (nrEntries > maxEntries || source.readableBytes - from < lengthBytes) {
     throw new GpuFault(
       VIRTIO_GPU_RESP_ERR_UNSPEC,
       `${nrEntries} memory entries in ${source.readableBytes - from} bytes, at most ${maxEntries}`,
@@ -181,6 +296,10 @@ export type Response =
       readonly modes: readonly Of<typeof displayOne>[];
     }
   | { readonly type: typeof VIRTIO_GPU_RESP_OK_EDID; readonly edid: Uint8Array }
+  | ({ readonly type: typeof VIRTIO_GPU_RESP_OK_CAPSET_INFO } & Of<typeof capsetInfoResponse>)
+  | { readonly type: typeof VIRTIO_GPU_RESP_OK_CAPSET; readonly data: Uint8Array }
+  | { readonly type: typeof VIRTIO_GPU_RESP_OK_RESOURCE_UUID; readonly uuid: Uint8Array }
+  | { readonly type: typeof VIRTIO_GPU_RESP_OK_MAP_INFO; readonly mapInfo: number }
   | { readonly type: 'error'; readonly code: number };
 
 export const OK: Response = { type: VIRTIO_GPU_RESP_OK_NODATA };
@@ -202,6 +321,14 @@ function encodeBody(response: Response): Uint8Array | undefined {
     }
     case VIRTIO_GPU_RESP_OK_EDID:
       return encode(edidResponse, { size: response.edid.length, edid: response.edid });
+    case VIRTIO_GPU_RESP_OK_CAPSET_INFO:
+      return encode(capsetInfoResponse, response);
+    case VIRTIO_GPU_RESP_OK_CAPSET:
+      return response.data;
+    case VIRTIO_GPU_RESP_OK_RESOURCE_UUID:
+      return encode(uuidResponse, response);
+    case VIRTIO_GPU_RESP_OK_MAP_INFO:
+      return encode(mapInfoResponse, response);
     default:
       return response satisfies never;
   }

@@ -9,25 +9,35 @@ import {
 import type { Display } from '../displays/display.ts';
 import { type Log, RateLimitedLog } from '../log.ts';
 import { viewOf } from '../wire.ts';
-import type { Backend2d } from './backend.ts';
+import type { Backend2d, Component, Exports, WindowMemory } from './backend.ts';
+import { Contexts } from './contexts.ts';
 import { DisplayEvents } from './display-events.ts';
-import type { GpuState } from './execute.ts';
 import type { GpuFault } from './fault.ts';
+import { Fences } from './fences.ts';
 import type { GpuLimits } from './limits.ts';
 import {
   COMMAND_NAMES,
+  CONFIG_BYTES_WITHOUT_BLOB_ALIGNMENT,
   CONFIG_EVENTS_CLEAR,
   CONTROL_QUEUE,
   CURSOR_QUEUE,
   gpuConfig,
   RESPONSE_NAMES,
+  VIRTIO_GPU_F_BLOB_ALIGNMENT,
+  VIRTIO_GPU_F_CONTEXT_INIT,
   VIRTIO_GPU_F_EDID,
+  VIRTIO_GPU_F_RESOURCE_BLOB,
+  VIRTIO_GPU_F_RESOURCE_UUID,
+  VIRTIO_GPU_F_VIRGL,
   VIRTIO_GPU_MAX_SCANOUTS,
   VIRTIO_ID_GPU,
 } from './protocol.ts';
-import { answerControl, answerCursor, type PumpObserver, pump } from './queues.ts';
-import { Resources } from './resources.ts';
+import { answerCursor, type PumpObserver, pump, runControl } from './queues.ts';
+import { Quota } from './quota.ts';
+import { type Resource, Resources } from './resources.ts';
 import { Scanouts } from './scanouts.ts';
+import type { GpuState } from './state.ts';
+import { Window } from './window.ts';
 
 const configBytes = new Uint8Array(gpuConfig.size);
 const configView = viewOf(configBytes);
@@ -40,49 +50,77 @@ export interface GpuOptions {
   readonly displays: readonly Display[];
   readonly limits: GpuLimits;
   readonly log: Log;
-  /** Called when the driver and everything it made are gone. */
-  readonly onReset?: () => void;
+  /** The memory of the host-visible window, where there is one. */
+  readonly window?: WindowMemory;
+  /** How contexts hand memory to processes of the host. */
+  readonly exports?: Exports;
+  /** Kinds of contexts. With any, guests are offered contexts, and use 2D resources for what they draw themselves. */
+  readonly components?: readonly Component[];
+  /** Offered to drivers when sizes and offsets of blobs must be multiples of more than guests assume. */
+  readonly blobAlignmentBytes?: number;
 }
 
-/** What a device has done since it was made; plain numbers. */
+/** What a device has done since it was made, and what it holds; plain numbers. */
 export interface GpuCounters {
   /** Requests by command, then by response. */
   readonly commands: Map<string, Map<string, number>>;
-  /** Guest bytes copied into host images. */
-  readonly copiedBytes: number;
+  /** Guest bytes copied into host images, and out of what is shown for viewers. */
+  readonly copiedBytes: { readonly transfers: number; readonly flushes: number };
   readonly resources: number;
+  readonly resourceKinds: Record<Resource['kind'], number>;
+  /** Charged for pixels of 2D resources and copies of blobs. */
   readonly resourceBytes: number;
   readonly memoryEntries: number;
+  readonly contexts: number;
+  /** Charged for blobs of contexts. */
+  readonly blobBytes: number;
+  /** Requests that are not answered yet. */
+  readonly waiting: number;
 }
+
+const bits = (...numbers: readonly number[]) =>
+  numbers.reduce((features, number) => features | (1n << BigInt(number)), 0n);
 
 export class GpuDevice implements VirtioDevice {
   readonly virtioId = VIRTIO_ID_GPU;
-  readonly features = 1n << BigInt(VIRTIO_GPU_F_EDID);
+  readonly features: bigint;
   readonly queueSizes = [CONTROL_QUEUE_SIZE, CURSOR_QUEUE_SIZE];
-  readonly configLengthBytes = gpuConfig.size;
+  readonly configLengthBytes: number;
   configGeneration = 0;
   readonly #log: RateLimitedLog;
   readonly #state: GpuState;
   readonly #commands = new Map<string, Map<string, number>>();
   readonly #observer: PumpObserver;
-  readonly #onReset: () => void;
+  readonly #fences = new Fences(() => this.#session?.wake(CONTROL_QUEUE));
+  readonly #pixels: Quota;
   #session: DriverSession | undefined;
   #notify: () => void = () => {};
 
-  constructor({ memory, backend, displays, limits, log, onReset }: GpuOptions) {
+  constructor(options: GpuOptions) {
+    const { memory, backend, displays, limits, log, components = [], blobAlignmentBytes = 0 } = options;
     if (displays.length < 1 || displays.length > VIRTIO_GPU_MAX_SCANOUTS) {
       throw new Error(`${displays.length} displays: there must be 1 to ${VIRTIO_GPU_MAX_SCANOUTS}`);
     }
+    this.features =
+      bits(VIRTIO_GPU_F_EDID, VIRTIO_GPU_F_RESOURCE_UUID, VIRTIO_GPU_F_RESOURCE_BLOB) |
+      (components.length > 0 ? bits(VIRTIO_GPU_F_VIRGL, VIRTIO_GPU_F_CONTEXT_INIT) : 0n) |
+      (blobAlignmentBytes > 0 ? bits(VIRTIO_GPU_F_BLOB_ALIGNMENT) : 0n);
+    this.configLengthBytes = blobAlignmentBytes > 0 ? gpuConfig.size : CONFIG_BYTES_WITHOUT_BLOB_ALIGNMENT;
     this.#log = new RateLimitedLog(log);
-    this.#onReset = onReset ?? (() => {});
+    this.#pixels = new Quota(limits.maxResourceBytes);
+    const window = options.window && new Window(options.window, limits.maxBlobBytes);
     this.#state = {
       memory,
       backend,
       limits,
-      resources: new Resources(limits, backend),
-      scanouts: new Scanouts(displays),
+      window,
+      blobAlignmentBytes,
+      resources: new Resources(limits, backend, this.#pixels),
+      scanouts: new Scanouts({ displays, backend, window, pixels: this.#pixels }),
+      contexts: new Contexts({ memories: { memory, window, exports: options.exports }, limits, components }),
       events: new DisplayEvents(),
-      copiedBytes: 0,
+      copiedBytes: { transfers: 0, flushes: 0 },
+      features: 0n,
     };
     this.#observer = {
       command: (type, response) => this.#count(type, response),
@@ -91,14 +129,23 @@ export class GpuDevice implements VirtioDevice {
   }
 
   get counters(): GpuCounters {
-    const { resources, copiedBytes } = this.#state;
+    const { resources, contexts, copiedBytes } = this.#state;
     return {
       commands: this.#commands,
       copiedBytes,
       resources: resources.count,
-      resourceBytes: resources.bytes,
+      resourceKinds: resources.counts,
+      resourceBytes: this.#pixels.usedBytes,
       memoryEntries: resources.entries,
+      contexts: contexts.count,
+      blobBytes: contexts.blobBytes,
+      waiting: this.#fences.waiting,
     };
+  }
+
+  /** Undefined where there is none. */
+  get window(): Window | undefined {
+    return this.#state.window;
   }
 
   /** A display has another mode than before: the guest is told. */
@@ -116,7 +163,8 @@ export class GpuDevice implements VirtioDevice {
       eventsRead: this.#state.events.eventsRead,
       eventsClear: 0,
       numScanouts: this.#state.scanouts.displays.length,
-      numCapsets: 0,
+      numCapsets: this.#state.contexts.components.length,
+      blobAlignment: this.#state.blobAlignmentBytes,
     });
     for (let i = 0; i < into.length; i++) into[i] = configBytes[offset + i] ?? 0;
   }
@@ -135,29 +183,42 @@ export class GpuDevice implements VirtioDevice {
 
   activate(session: DriverSession): void {
     this.#session = session;
+    this.#state.features = session.features;
   }
 
   /** The cursor goes first: it is what the user's hand follows. */
   run(pending: number, budget: WorkBudget): number {
     const cursor = this.#session?.queues[CURSOR_QUEUE];
     if (cursor && pending & (1 << CURSOR_QUEUE)) {
-      const empty = pump(cursor, budget, (chain) => answerCursor(this.#state, chain, this.#observer));
+      const empty = pump(cursor, budget, (chain) =>
+        cursor.complete(chain, answerCursor(this.#state, chain, this.#observer)),
+      );
       if (!empty) return pending;
     }
     const control = this.#session?.queues[CONTROL_QUEUE];
     if (control && pending & (1 << CONTROL_QUEUE)) {
-      const empty = pump(control, budget, (chain) => answerControl(this.#state, chain, this.#observer));
+      this.#fences.answerReady();
+      const empty = pump(control, budget, (chain) =>
+        runControl(this.#state, this.#fences, control, chain, this.#observer),
+      );
       if (!empty) return 1 << CONTROL_QUEUE;
     }
     return 0;
   }
 
   reset(): void {
+    const { scanouts, contexts, resources, window, events } = this.#state;
     this.#session = undefined;
-    this.#state.scanouts.clear();
-    this.#state.resources.clear();
-    this.#state.events.reset();
-    this.#onReset();
+    this.#state.features = 0n;
+    this.#fences.clear();
+    scanouts.clear();
+    contexts.clear();
+    for (const resource of [...resources.all]) {
+      resources.remove(resource);
+      if (resource.kind === 'host3d') resource.blob.close();
+    }
+    window?.reset();
+    events.reset();
   }
 
   #configChanged(): void {

@@ -1,60 +1,62 @@
 /**
- * One short function per command. Each checks ids before parameters, changes nothing when it refuses, and is done
- * when it returns: guest pages are not touched after the answer. Refusals are `GpuFault`s.
+ * One short function per command. Each checks ids before parameters, and changes nothing when it refuses. It is done
+ * when it returns, but for what it says will be done later: guest pages are not touched after the answer. Refusals
+ * are `GpuFault`s. What acts on contexts and blobs is in `blobs.ts`.
  */
 
-import type { GuestMemory } from '../../pci/index.ts';
-import type { Rect } from '../displays/display.ts';
 import { makeEdid } from '../displays/edid.ts';
-import type { Backend2d, Backing } from './backend.ts';
+import {
+  assignUuid,
+  attachToContext,
+  createBlob,
+  createContext,
+  destroyContext,
+  detachFromContext,
+  getCapset,
+  getCapsetInfo,
+  mapBlob,
+  setScanoutBlob,
+  submit,
+  takeFromWindow,
+  unmapBlob,
+} from './blobs.ts';
 import { type ControlCommand, type CursorCommand, OK, type Response } from './codec.ts';
-import type { DisplayEvents } from './display-events.ts';
 import { GpuFault } from './fault.ts';
-import { type GpuLimits, MIN_SCANOUT_SIZE } from './limits.ts';
+import { MIN_SCANOUT_SIZE } from './limits.ts';
 import {
   FORMATS,
+  VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE,
+  VIRTIO_GPU_CMD_CTX_CREATE,
+  VIRTIO_GPU_CMD_CTX_DESTROY,
+  VIRTIO_GPU_CMD_CTX_DETACH_RESOURCE,
   VIRTIO_GPU_CMD_GET_CAPSET,
   VIRTIO_GPU_CMD_GET_CAPSET_INFO,
   VIRTIO_GPU_CMD_GET_DISPLAY_INFO,
   VIRTIO_GPU_CMD_GET_EDID,
+  VIRTIO_GPU_CMD_RESOURCE_ASSIGN_UUID,
   VIRTIO_GPU_CMD_RESOURCE_ATTACH_BACKING,
   VIRTIO_GPU_CMD_RESOURCE_CREATE_2D,
+  VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB,
   VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING,
   VIRTIO_GPU_CMD_RESOURCE_FLUSH,
+  VIRTIO_GPU_CMD_RESOURCE_MAP_BLOB,
+  VIRTIO_GPU_CMD_RESOURCE_UNMAP_BLOB,
   VIRTIO_GPU_CMD_RESOURCE_UNREF,
   VIRTIO_GPU_CMD_SET_SCANOUT,
+  VIRTIO_GPU_CMD_SET_SCANOUT_BLOB,
+  VIRTIO_GPU_CMD_SUBMIT_3D,
   VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D,
   VIRTIO_GPU_CMD_UPDATE_CURSOR,
-  VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER,
-  VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID,
   VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID,
   VIRTIO_GPU_RESP_ERR_UNSPEC,
   VIRTIO_GPU_RESP_OK_DISPLAY_INFO,
   VIRTIO_GPU_RESP_OK_EDID,
 } from './protocol.ts';
-import type { Resources } from './resources.ts';
-import type { Scanouts } from './scanouts.ts';
-
-/** What commands work on. */
-export interface GpuState {
-  readonly memory: GuestMemory;
-  readonly backend: Backend2d;
-  readonly limits: GpuLimits;
-  readonly resources: Resources;
-  readonly scanouts: Scanouts;
-  readonly events: DisplayEvents;
-  /** Guest bytes copied into images. */
-  copiedBytes: number;
-}
-
-type Arm<T extends ControlCommand['type']> = Extract<ControlCommand, { readonly type: T }>;
-
-function refuse(message: string): never {
-  throw new GpuFault(VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER, message);
-}
+import { holdsBlob } from './resources.ts';
+import { type Arm, checkMapped, contains, describe, type GpuState, type Later, refuse } from './state.ts';
 
 /** Executes a request of the control queue. */
-export function executeControl(state: GpuState, command: ControlCommand): Response {
+export function executeControl(state: GpuState, command: ControlCommand): Response | Later {
   switch (command.type) {
     case VIRTIO_GPU_CMD_GET_DISPLAY_INFO:
       return getDisplayInfo(state);
@@ -68,16 +70,36 @@ export function executeControl(state: GpuState, command: ControlCommand): Respon
       return attachBacking(state, command);
     case VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING:
       return detachBacking(state, command);
+    case VIRTIO_GPU_CMD_RESOURCE_ASSIGN_UUID:
+      return assignUuid(state, command);
     case VIRTIO_GPU_CMD_SET_SCANOUT:
       return setScanout(state, command);
+    case VIRTIO_GPU_CMD_SET_SCANOUT_BLOB:
+      return setScanoutBlob(state, command);
     case VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D:
       return transferToHost2d(state, command);
     case VIRTIO_GPU_CMD_RESOURCE_FLUSH:
       return flushResource(state, command);
+    case VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB:
+      return createBlob(state, command);
+    case VIRTIO_GPU_CMD_RESOURCE_MAP_BLOB:
+      return mapBlob(state, command);
+    case VIRTIO_GPU_CMD_RESOURCE_UNMAP_BLOB:
+      return unmapBlob(state, command);
     case VIRTIO_GPU_CMD_GET_CAPSET_INFO:
-      return refuse(`no capset ${command.capsetIndex}`);
+      return getCapsetInfo(state, command);
     case VIRTIO_GPU_CMD_GET_CAPSET:
-      return refuse(`no capset of id ${command.capsetId}`);
+      return getCapset(state, command);
+    case VIRTIO_GPU_CMD_CTX_CREATE:
+      return createContext(state, command);
+    case VIRTIO_GPU_CMD_CTX_DESTROY:
+      return destroyContext(state, command);
+    case VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE:
+      return attachToContext(state, command);
+    case VIRTIO_GPU_CMD_CTX_DETACH_RESOURCE:
+      return detachFromContext(state, command);
+    case VIRTIO_GPU_CMD_SUBMIT_3D:
+      return submit(state, command);
     default:
       return command satisfies never;
   }
@@ -106,25 +128,28 @@ function createResource2d(
   { resources, limits }: GpuState,
   { resourceId, format, width, height }: Arm<typeof VIRTIO_GPU_CMD_RESOURCE_CREATE_2D>,
 ): Response {
-  if (resourceId === 0 || resources.has(resourceId)) {
-    throw new GpuFault(VIRTIO_GPU_RESP_ERR_INVALID_RESOURCE_ID, `resource ${resourceId} exists`);
-  }
+  resources.requireRoom(resourceId);
   const order = FORMATS.get(format);
   if (!order) return refuse(`format ${format}`);
   const fits = (size: number) => size > 0 && size <= limits.maxDimension;
   if (!fits(width) || !fits(height)) return refuse(`resource of ${width}x${height}`);
-  resources.create(resourceId, width, height, order);
+  resources.create2d(resourceId, width, height, order);
   return OK;
 }
 
 function unrefResource(
-  { resources, scanouts }: GpuState,
+  state: GpuState,
   { resourceId }: Arm<typeof VIRTIO_GPU_CMD_RESOURCE_UNREF>,
-): Response {
+): Response | Later {
+  const { resources, scanouts, contexts } = state;
   const resource = resources.get(resourceId);
   scanouts.forget(resource);
+  contexts.forget(resource);
   resources.remove(resource);
-  return OK;
+  if (resource.kind !== 'host3d') return OK;
+  const job = takeFromWindow(state, resource);
+  resource.blob.close();
+  return job ? { type: 'later', response: OK, job } : OK;
 }
 
 function attachBacking(
@@ -133,34 +158,25 @@ function attachBacking(
 ): Response {
   const resource = resources.get(resourceId);
   if (resource.backing) throw new GpuFault(VIRTIO_GPU_RESP_ERR_UNSPEC, `resource ${resourceId} has backing`);
+  if (resource.kind === 'host3d')
+    throw new GpuFault(VIRTIO_GPU_RESP_ERR_UNSPEC, `resource ${resourceId} has no guest pages`);
+  if (resource.kind === '2d' && backing.addresses.length === 0)
+    throw new GpuFault(VIRTIO_GPU_RESP_ERR_UNSPEC, 'no memory entries');
+  if (resource.kind === 'guest' && !holdsBlob(backing, resource.sizeBytes))
+    return refuse(`backing of a blob of ${resource.sizeBytes} bytes is too short`);
   checkMapped(memory, backing);
   resources.attach(resource, backing);
   return OK;
 }
 
-/** Every entry must be guest memory now. Whether it still is, each transfer finds out anew. */
-function checkMapped(memory: GuestMemory, { addresses, ends }: Backing): void {
-  let start = 0;
-  for (let i = 0; i < addresses.length; i++) {
-    const end = ends[i] as number;
-    const address = addresses[i] as number;
-    if (!memory.covers(address, end - start, 'read')) {
-      throw new GpuFault(
-        VIRTIO_GPU_RESP_ERR_UNSPEC,
-        `backing at 0x${address.toString(16)} is not guest memory`,
-      );
-    }
-    start = end;
-  }
-}
-
 function detachBacking(
-  { resources }: GpuState,
+  { resources, scanouts }: GpuState,
   { resourceId }: Arm<typeof VIRTIO_GPU_CMD_RESOURCE_DETACH_BACKING>,
 ): Response {
   const resource = resources.get(resourceId);
   if (!resource.backing)
     throw new GpuFault(VIRTIO_GPU_RESP_ERR_UNSPEC, `resource ${resourceId} has no backing`);
+  if (resource.kind === 'guest') scanouts.freeze(resource);
   resources.detach(resource);
   return OK;
 }
@@ -178,6 +194,7 @@ function setScanout(
     return OK;
   }
   const resource = resources.get(resourceId);
+  if (resource.kind !== '2d') return refuse('a blob has no size and no format');
   if (rect.width < MIN_SCANOUT_SIZE || rect.height < MIN_SCANOUT_SIZE || !contains(resource, rect)) {
     return refuse(`scanout of ${describe(rect)} in ${resource.width}x${resource.height}`);
   }
@@ -190,6 +207,8 @@ function transferToHost2d(
   { resourceId, rect, offset }: Arm<typeof VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D>,
 ): Response {
   const resource = state.resources.get(resourceId);
+  // The pages are looked at when the blob is flushed.
+  if (resource.kind !== '2d') return OK;
   if (!resource.backing)
     throw new GpuFault(VIRTIO_GPU_RESP_ERR_UNSPEC, `resource ${resourceId} has no backing`);
   if (!contains(resource, rect)) return refuse(`transfer of ${describe(rect)}`);
@@ -197,25 +216,19 @@ function transferToHost2d(
   const copied = state.backend.transferToHost(resource.backing, offset, resource.image, rect);
   if (copied === undefined)
     throw new GpuFault(VIRTIO_GPU_RESP_ERR_UNSPEC, 'backing is not guest memory any more');
-  state.copiedBytes += copied;
+  state.copiedBytes.transfers += copied;
   return OK;
 }
 
 function flushResource(
-  { resources, scanouts }: GpuState,
+  { resources, scanouts, copiedBytes }: GpuState,
   { resourceId, rect }: Arm<typeof VIRTIO_GPU_CMD_RESOURCE_FLUSH>,
 ): Response {
   const resource = resources.get(resourceId);
-  if (!contains(resource, rect)) return refuse(`flush of ${describe(rect)}`);
-  scanouts.flush(resource, rect);
+  if (resource.kind === '2d' && !contains(resource, rect)) return refuse(`flush of ${describe(rect)}`);
+  copiedBytes.flushes += scanouts.flush(resource, rect);
   return OK;
 }
-
-/** Coordinates are unsigned 32-bit numbers; their sums here are exact. */
-const contains = ({ width, height }: { width: number; height: number }, rect: Rect) =>
-  rect.x + rect.width <= width && rect.y + rect.height <= height;
-
-const describe = ({ x, y, width, height }: Rect) => `${width}x${height}+${x}+${y}`;
 
 /** Executes a request of the cursor queue. Nothing is ever refused: the driver could not be told. */
 export function executeCursor({ resources, scanouts }: GpuState, command: CursorCommand): void {

@@ -1,7 +1,14 @@
 /** Everything a guest can make more of has a limit with a name. */
 export interface GpuLimits {
-  /** Pixels of 2D resources, in bytes. Charged when a resource is made, whether it is ever drawn into or not. */
+  /**
+   * Pixels of 2D resources and copies of blobs, in bytes. Charged when a resource is made or a blob is shown, whether
+   * it is ever drawn into or copied or not.
+   */
   readonly maxResourceBytes: number;
+  /** Blobs of contexts, in bytes: what the guest can make the host hold in the window. */
+  readonly maxBlobBytes: number;
+  readonly maxContextBlobBytes: number;
+  readonly maxContexts: number;
   readonly maxResources: number;
   /** Memory entries of one resource: 65536 is an 8192x8192 image in single pages. */
   readonly maxEntriesPerResource: number;
@@ -13,6 +20,9 @@ export interface GpuLimits {
 
 export const DEFAULT_LIMITS: GpuLimits = {
   maxResourceBytes: 512 * 2 ** 20,
+  maxBlobBytes: 2 ** 30,
+  maxContextBlobBytes: 2 ** 30,
+  maxContexts: 128,
   maxResources: 4096,
   maxEntriesPerResource: 65_536,
   maxEntries: 1 << 20,

@@ -21,9 +21,17 @@ const PAGE_BYTES = 4096;
 /** More than any client uses (11 were seen), and as many as the SIGBUS guard can watch. */
 export const MAX_DMA_WINDOWS = 8192;
 
+/** A file behind windows: one descriptor for all of them, however many messages bring it. */
+interface MemoryFile {
+  /** Device and inode. */
+  readonly identity: string;
+  readonly fd: number;
+  windows: number;
+}
+
 interface Window extends DmaWindow {
-  /** Device and inode of the file; undefined without one. */
-  readonly file: string | undefined;
+  /** Undefined without one. */
+  readonly file: MemoryFile | undefined;
   readonly mapping: Mapping | undefined;
 }
 
@@ -33,6 +41,7 @@ export class DmaMap implements GuestMemory {
   readonly addressSpace = new GuestAddressSpace();
   /** Sorted by address, disjoint. */
   readonly #windows: Window[] = [];
+  readonly #files = new Map<string, MemoryFile>();
   /** A window with a mapping. */
   #lastHit: Window | undefined;
 
@@ -50,19 +59,21 @@ export class DmaMap implements GuestMemory {
    * any other overlap is EEXIST.
    */
   map(window: DmaWindow, fd: number | undefined): void {
+    let file: MemoryFile | undefined;
     try {
-      this.#map(window, fd);
+      file = fd === undefined ? undefined : this.#fileOf(fd, window);
+      this.#map(window, fd, file);
     } catch (error) {
       if (error instanceof SystemError) throw new ProtocolError(error.errno, `DMA_MAP: ${error.message}`);
       throw error;
     } finally {
-      if (fd !== undefined) closeSync(fd);
+      if (fd !== undefined && fd !== file?.fd) closeSync(fd);
+      if (file) this.#dropUnused(file);
     }
   }
 
-  #map(window: DmaWindow, fd: number | undefined): void {
+  #map(window: DmaWindow, fd: number | undefined, file: MemoryFile | undefined): void {
     const { address, sizeBytes, fileOffset } = window;
-    const file = fd === undefined ? undefined : checkFile(fd, fileOffset, sizeBytes);
     const index = this.#firstEndingAfter(address);
     const existing = this.#windows[index];
     if (existing && existing.address < address + sizeBytes) {
@@ -86,6 +97,7 @@ export class DmaMap implements GuestMemory {
       : undefined;
     if (mapping) this.addressSpace.add(address, sizeBytes, mapping, 0, window.writable);
     this.#windows.splice(index, 0, { ...window, file, mapping });
+    if (file) file.windows++;
     this.epoch++;
   }
 
@@ -141,8 +153,36 @@ export class DmaMap implements GuestMemory {
     return isAddressable(address, from.length) && this.addressSpace.write(address, from);
   }
 
+  /** The file, and the offset in it, of a range of guest memory; undefined where it is not one range of one file. */
+  fileAt(address: number, lengthBytes: number): { readonly fd: number; readonly offset: number } | undefined {
+    const window = this.#windows[this.#firstEndingAfter(address)];
+    const isInside =
+      window && address >= window.address && address + lengthBytes <= window.address + window.sizeBytes;
+    if (!isInside || !window.file || !window.writable) return undefined;
+    return { fd: window.file.fd, offset: window.fileOffset + address - window.address };
+  }
+
+  #fileOf(fd: number, { fileOffset, sizeBytes }: DmaWindow): MemoryFile {
+    const identity = checkFile(fd, fileOffset, sizeBytes);
+    const known = this.#files.get(identity);
+    if (known) return known;
+    const file = { identity, fd, windows: 0 };
+    this.#files.set(identity, file);
+    return file;
+  }
+
+  #dropUnused(file: MemoryFile): void {
+    if (file.windows > 0) return;
+    this.#files.delete(file.identity);
+    closeSync(file.fd);
+  }
+
   #release(window: Window): void {
     this.epoch++;
+    if (window.file) {
+      window.file.windows--;
+      this.#dropUnused(window.file);
+    }
     if (this.#lastHit === window) this.#lastHit = undefined;
     if (!window.mapping) return;
     this.addressSpace.remove(window.address);
@@ -168,7 +208,7 @@ const isAddressable = (address: number, lengthBytes: number) => Number.isSafeInt
 
 const hex = (value: number) => `0x${value.toString(16)}`;
 
-const isRepeat = (existing: Window, window: DmaWindow, file: string | undefined) =>
+const isRepeat = (existing: Window, window: DmaWindow, file: MemoryFile | undefined) =>
   existing.address === window.address &&
   existing.sizeBytes === window.sizeBytes &&
   existing.fileOffset === window.fileOffset &&

@@ -25,12 +25,27 @@ describe('serve', () => {
       socketPath: '/tmp/x',
       displays: [{ width: 1280, height: 800, refreshHz: 60 }],
       maxResourceBytes: 512 * 2 ** 20,
+      maxBlobBytes: 2 ** 30,
       hostVisibleBytes: 0,
+      contextTypes: [],
       apiSocketPath: undefined,
       once: false,
       logLevel: 'info',
       logFormat: process.stderr.isTTY ? 'pretty' : 'json',
     });
+  });
+
+  test('gives contexts a window, unless another one is asked for', async () => {
+    const types = '--socket-path /tmp/x --context-types cross-domain';
+    expect(await parse(types)).toMatchObject({ contextTypes: ['cross-domain'], hostVisibleBytes: 2 ** 30 });
+    expect(await parse(`${types},cross-domain --host-visible-size 8G`)).toMatchObject({
+      contextTypes: ['cross-domain'],
+      hostVisibleBytes: 2 ** 33,
+    });
+    expect(await parse(`${types} --host-visible-size 0`)).toMatchObject({ hostVisibleBytes: 0 });
+    await expect(parse('--socket-path /tmp/x --context-types virgl')).rejects.toThrow(
+      '--context-types is one of cross-domain',
+    );
   });
 
   test('takes several displays in order', async () => {

@@ -1,8 +1,11 @@
 /** A virtio-gpu with its PCI face, real guest memory, and the verbs of a gpu driver. */
 import { VirtioPciFunction } from '../../pci/index.ts';
+import { Exporter } from '../../server/backends/exports.ts';
 import { Plain2d } from '../../server/backends/plain2d.ts';
+import { MemfdWindow } from '../../server/backends/window-memory.ts';
 import type { Mode } from '../../server/displays/mode.ts';
 import { Screen, type Snapshot } from '../../server/displays/screen.ts';
+import type { Component } from '../../server/gpu/backend.ts';
 import { GpuDevice } from '../../server/gpu/device.ts';
 import { DEFAULT_LIMITS, type GpuLimits } from '../../server/gpu/limits.ts';
 import { type Log, SILENT_LOG } from '../../server/log.ts';
@@ -14,6 +17,7 @@ export const UNSPEC = 0x1200;
 export const OUT_OF_MEMORY = 0x1201;
 export const SCANOUT_ID = 0x1202;
 export const RESOURCE_ID = 0x1203;
+export const CONTEXT_ID = 0x1204;
 export const PARAMETER = 0x1205;
 
 /** B8G8R8X8, the format of every Linux console. */
@@ -24,6 +28,11 @@ export interface MachineOptions {
   readonly limits?: Partial<GpuLimits>;
   readonly memoryBytes?: number;
   readonly log?: Log;
+  readonly windowBytes?: number;
+  readonly components?: readonly Component[];
+  readonly blobAlignmentBytes?: number;
+  /** What the driver negotiates, if not everything. */
+  readonly features?: bigint;
   /** Leave the driver where it is after power-on. */
   readonly poweredOnOnly?: boolean;
 }
@@ -49,22 +58,43 @@ export interface Reply {
   readonly bytes: Uint8Array;
 }
 
+/** A 64-bit number as two words. */
+const wide = (value: number) => [value % 2 ** 32, Math.floor(value / 2 ** 32)];
+const entryWords = (entries: readonly Entry[]) =>
+  entries.flatMap(({ address, length }) => [...wide(address), length, 0]);
 const rectWords = ({ x, y, width, height }: Rect) => [x, y, width, height];
 
 export class GpuMachine implements Disposable {
   readonly memory: RealMemory;
   readonly screens: Screen[];
+  readonly window: MemfdWindow | undefined;
+  readonly exporter = Exporter.probe({ devicePath: '/nowhere' });
   readonly gpu: GpuDevice;
   readonly fn: VirtioPciFunction;
   readonly driver: FakeDriver;
   readonly fired: number[] = [];
   readonly guestErrors: string[] = [];
+  readonly #posted = new Map<number, { readonly room: number }>();
 
   constructor(options: MachineOptions = {}) {
     this.memory = new RealMemory(options.memoryBytes);
     const modes = options.modes ?? [{ width: 64, height: 48, refreshHz: 60 }];
     this.screens = modes.map((mode, index) => new Screen(index, mode, () => this.gpu.displaysChanged()));
+    this.window = options.windowBytes ? new MemfdWindow(options.windowBytes) : undefined;
+    const { window, exporter } = this;
     this.gpu = new GpuDevice({
+      ...(window ? { window } : {}),
+      components: options.components ?? [],
+      blobAlignmentBytes: options.blobAlignmentBytes ?? 0,
+      exports: {
+        exportWindow: (offset, sizeBytes) =>
+          exporter.exportWindow({ fd: window!.fd, space: window!.addressSpace }, offset, sizeBytes),
+        exportGuestPages: (backing) =>
+          exporter.exportGuestPages(
+            { space: this.memory.dma.addressSpace, resolve: () => undefined },
+            backing,
+          ),
+      },
       memory: this.memory.dma,
       backend: new Plain2d(this.memory.dma.addressSpace),
       displays: this.screens,
@@ -83,12 +113,14 @@ export class GpuMachine implements Disposable {
       classCode: 0x038000,
     });
     this.driver = new FakeDriver(this.fn, this.memory);
-    if (!options.poweredOnOnly) this.driver.bringUp();
+    const { features } = options;
+    if (!options.poweredOnOnly) this.driver.bringUp(features === undefined ? {} : { features });
   }
 
   [Symbol.dispose](): void {
     this.fn.reset('disconnect');
     for (const screen of this.screens) screen.close();
+    this.window?.close();
     this.memory.close();
   }
 
@@ -172,17 +204,137 @@ export class GpuMachine implements Disposable {
   }
 
   attach(id: number, entries: readonly Entry[], announced = entries.length): number {
-    const words = entries.flatMap(({ address, length }) => [
-      address % 2 ** 32,
-      Math.floor(address / 2 ** 32),
-      length,
-      0,
-    ]);
-    return this.send(GpuMachine.bytes(0x106, [id, announced, ...words])).type;
+    return this.send(GpuMachine.bytes(0x106, [id, announced, ...entryWords(entries)])).type;
   }
 
   detach(id: number): number {
     return this.command(0x107, id, 0);
+  }
+
+  // Blobs and contexts.
+
+  /** CREATE_BLOB of any kind; by default guest memory. */
+  createBlob(
+    id: number,
+    sizeBytes: number,
+    {
+      mem = 1,
+      flags = 2,
+      blobId = 0,
+      ctxId = 0,
+      entries = [],
+      announced = entries.length,
+    }: {
+      readonly mem?: number;
+      readonly flags?: number;
+      readonly blobId?: number;
+      readonly ctxId?: number;
+      readonly entries?: readonly Entry[];
+      readonly announced?: number;
+    } = {},
+  ): number {
+    const words = [id, mem, flags, announced, ...wide(blobId), ...wide(sizeBytes), ...entryWords(entries)];
+    return this.send(GpuMachine.bytes(0x10c, words, { ctxId })).type;
+  }
+
+  /** A guest blob in one piece; returns the guest address of its first byte. */
+  makeGuestBlob(id: number, sizeBytes: number): number {
+    const address = this.memory.allocate(sizeBytes, 4096);
+    this.createBlob(id, sizeBytes, { entries: [{ address, length: sizeBytes }] });
+    return address;
+  }
+
+  setScanoutBlob(
+    scanout: number,
+    id: number,
+    rect: Rect,
+    {
+      width = rect.x + rect.width,
+      height = rect.y + rect.height,
+      format = XRGB,
+      stride = width * 4,
+      offset = 0,
+    }: {
+      readonly width?: number;
+      readonly height?: number;
+      readonly format?: number;
+      readonly stride?: number;
+      readonly offset?: number;
+    } = {},
+  ): number {
+    const planes = [stride, 0, 0, 0, offset, 0, 0, 0];
+    return this.command(0x10d, ...rectWords(rect), scanout, id, width, height, format, 0, ...planes);
+  }
+
+  uuid(id: number): Reply {
+    return this.send(GpuMachine.bytes(0x10b, [id, 0]));
+  }
+
+  mapBlob(id: number, offset: number): number {
+    return this.command(0x208, id, 0, ...wide(offset));
+  }
+
+  unmapBlob(id: number): number {
+    return this.command(0x209, id, 0);
+  }
+
+  createContext(ctxId: number, capsetId = 0, name = 'test'): number {
+    const text = Buffer.alloc(64);
+    text.write(name, 'latin1');
+    const words = [...new Uint32Array(text.buffer, text.byteOffset, 16)];
+    return this.send(GpuMachine.bytes(0x200, [Math.min(name.length, 64), capsetId, ...words], { ctxId }))
+      .type;
+  }
+
+  destroyContext(ctxId: number): number {
+    return this.send(GpuMachine.bytes(0x201, [], { ctxId })).type;
+  }
+
+  attachResource(ctxId: number, id: number): number {
+    return this.send(GpuMachine.bytes(0x202, [id, 0], { ctxId })).type;
+  }
+
+  detachResource(ctxId: number, id: number): number {
+    return this.send(GpuMachine.bytes(0x203, [id, 0], { ctxId })).type;
+  }
+
+  /** SUBMIT_3D of whole words. */
+  submit(
+    ctxId: number,
+    words: readonly number[],
+    header: Partial<Omit<Reply, 'bytes' | 'type'>> = {},
+  ): Reply {
+    return this.send(GpuMachine.bytes(0x207, [words.length * 4, 0, ...words], { ...header, ctxId }));
+  }
+
+  /** Makes a request available on the control queue and lets the device work; see `arrived`. */
+  post(bytes: Uint8Array): void {
+    const room = this.room(64);
+    const head = this.driver.queue(0).add([this.segment(bytes), room]);
+    this.#posted.set(head, { room: room.address });
+    this.driver.kick(0).run();
+  }
+
+  /** Answers to what was posted, in the order in which they came, since the last call. */
+  arrived(): Reply[] {
+    this.driver.run();
+    return this.driver
+      .queue(0)
+      .takeUsed()
+      .map(({ head, written }) => {
+        const { room } = this.#posted.get(head)!;
+        return GpuMachine.reply(this.memory.bytes(room, written).slice());
+      });
+  }
+
+  /** Posts a request whose answer may take a while. */
+  async ask(bytes: Uint8Array): Promise<Reply> {
+    this.post(bytes);
+    for (;;) {
+      const [reply] = this.arrived();
+      if (reply) return reply;
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
   }
 
   /** UPDATE_CURSOR as Linux sends it: no room for an answer. Returns the used length. */

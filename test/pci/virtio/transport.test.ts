@@ -58,6 +58,30 @@ describe('a request', () => {
     expect(machine.driver.queue(0).usedIdx).toBe(5);
   });
 
+  test('is looked for again when the device asks for that, while it works or later', () => {
+    const machine = bringUp();
+    const { session } = machine.device;
+    const runs: number[] = [];
+    machine.device.run = (pending) => {
+      runs.push(pending);
+      if (runs.length === 1) session?.wake(1);
+      return 0;
+    };
+    machine.driver.kick(0).run();
+    expect(runs).toEqual([1, 2]);
+    const before = machine.wakes.count;
+    session?.wake(0);
+    expect(machine.wakes.count).toBe(before + 1);
+    machine.driver.run();
+    expect(runs).toEqual([1, 2, 1]);
+    // What a driver left behind is of no interest to the next one.
+    machine.driver.bringUp();
+    runs.length = 0;
+    session?.wake(0);
+    machine.driver.run();
+    expect(runs).toEqual([]);
+  });
+
   test('fires no vector where the queue has none', () => {
     const { driver, fired } = bringUp();
     driver.setCommon('queueSelect', 0).setCommon('queueVector', 0xffff);

@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { linearPixels } from '../../../server/displays/frame.ts';
 import { PngEncoder } from '../../../server/displays/png.ts';
 import { Screen } from '../../../server/displays/screen.ts';
 import { decodePng } from '../../../tools/testbed/pictures.ts';
@@ -9,7 +10,13 @@ const BGRX = { b: 0, g: 1, r: 2, a: -1 };
 const picture = (width: number, height: number) => {
   const bytes = new Uint8Array(width * height * 4);
   for (let i = 0; i < bytes.length; i++) bytes[i] = i * 7;
-  return { width, height, order: BGRX, bytes, offsetBytes: 0, strideBytes: width * 4 };
+  return {
+    width,
+    height,
+    order: BGRX,
+    source: linearPixels(bytes),
+    rows: { offset: 0, strideBytes: width * 4 },
+  };
 };
 
 describe('a screen', () => {

@@ -20,9 +20,9 @@ describe('the device configuration', () => {
     expect([0, 4, 8, 12, 16].map((at) => machine.driver.deviceConfig(at))).toEqual([0, 0, 3, 0, 0]);
   });
 
-  test('offers EDID, INDIRECT_DESC, EVENT_IDX and VERSION_1', () => {
+  test('offers EDID, RESOURCE_UUID, RESOURCE_BLOB, INDIRECT_DESC, EVENT_IDX and VERSION_1', () => {
     using machine = new GpuMachine();
-    expect(machine.driver.offeredFeatures()).toBe(0x1_3000_0002n);
+    expect(machine.driver.offeredFeatures()).toBe(0x1_3000_000en);
   });
 
   test('only events_clear can be written', () => {
@@ -225,7 +225,7 @@ describe('a frame', () => {
     using machine = new GpuMachine();
     machine.makeResource(1, 64, 48);
     machine.transfer(1, { x: 0, y: 0, width: 8, height: 4 });
-    expect(machine.gpu.counters.copiedBytes).toBe(128);
+    expect(machine.gpu.counters.copiedBytes).toEqual({ transfers: 128, flushes: 0 });
   });
 
   test('shows a part of a larger resource', () => {

@@ -1,5 +1,5 @@
 /**
- * What a hostile guest can send to the 2D device, and the answer it gets. The numbers in brackets are the rows of
+ * What a hostile guest can send to the device, and the answer it gets. The numbers in brackets are the rows of
  * the project's table of hostile input; rows 1 to 20 and 26 to 40 concern rings and registers and stand in
  * `test/pci/`.
  */
@@ -7,7 +7,9 @@ import { ftruncateSync } from 'node:fs';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { createMemfd } from '../../../native/index.ts';
+import { CrossDomain } from '../../../server/cross-domain/component.ts';
 import {
+  CONTEXT_ID,
   type Entry,
   GpuMachine,
   OK,
@@ -18,9 +20,13 @@ import {
   UNSPEC,
 } from '../../support/gpu-machine.ts';
 import { reopen } from '../../support/real-memory.ts';
+import { REFUSED_BLOB, TestComponent } from '../../support/test-component.ts';
 
 const FULL = { x: 0, y: 0, width: 64, height: 48 };
 const NEEDS_RESET = 64;
+const MIB = 2 ** 20;
+const VERSION_1 = 1n << 32n;
+const OK_MAP = 0x1106;
 const code = (machine: GpuMachine, address: number) => machine.memory.data(address, 4).getUint32(0, true);
 
 describe('shapes of a request', () => {
@@ -138,25 +144,343 @@ describe('shapes of a request', () => {
   });
 });
 
-describe('commands of features that are not offered', () => {
-  test.each([0x10c, 0x10d])('blob command 0x%s: PARAMETER', (type) => {
-    using machine = new GpuMachine();
+describe('commands of features that were not negotiated', () => {
+  test.each([0x10c, 0x10d])('blob command %i: PARAMETER', (type) => {
+    using machine = new GpuMachine({ features: VERSION_1 });
     expect(machine.command(type, ...new Array(20).fill(0))).toBe(PARAMETER);
   });
 
-  test.each([0x10b, 0x200, 0x201, 0x202, 0x203, 0x204, 0x205, 0x206, 0x207, 0x208, 0x209])(
-    'command 0x%s: UNSPEC',
+  test.each([0x10b, 0x208, 0x209])('command %i of blobs and UUIDs: UNSPEC', (type) => {
+    using machine = new GpuMachine({ features: VERSION_1 });
+    expect(machine.command(type, ...new Array(20).fill(0))).toBe(UNSPEC);
+  });
+
+  test.each([0x200, 0x201, 0x202, 0x203, 0x204, 0x205, 0x206, 0x207])(
+    'command %i of contexts: UNSPEC, offered or not',
     (type) => {
-      using machine = new GpuMachine();
-      expect(machine.command(type, ...new Array(20).fill(0))).toBe(UNSPEC);
+      for (const components of [[], [new TestComponent()]]) {
+        using machine = new GpuMachine({ components, features: VERSION_1 });
+        expect(machine.command(type, ...new Array(20).fill(0))).toBe(UNSPEC);
+      }
     },
   );
+
+  test.each([0x204, 0x205, 0x206])('command %i of a 3D renderer: UNSPEC, negotiated or not', (type) => {
+    using machine = new GpuMachine({ components: [new TestComponent()] });
+    expect(machine.command(type, ...new Array(20).fill(0))).toBe(UNSPEC);
+  });
 
   test('capsets: PARAMETER for any index, id and version (79)', () => {
     using machine = new GpuMachine();
     expect(machine.command(0x108, 0, 0)).toBe(PARAMETER);
     expect(machine.command(0x109, 0, 0)).toBe(PARAMETER);
     expect(machine.command(0x109, 1, 99)).toBe(PARAMETER);
+  });
+});
+
+/** A machine whose driver has a context of id 1, and a window of 1 MiB. */
+function contextMachine(): GpuMachine {
+  const machine = new GpuMachine({ components: [new TestComponent()], windowBytes: MIB });
+  machine.createContext(1, 7);
+  return machine;
+}
+const HOST3D = { mem: 2, flags: 3, blobId: 5, ctxId: 1 } as const;
+const PAGE = 4096;
+
+describe('blobs', () => {
+  test('of impossible size, memory or flags: PARAMETER (72)', () => {
+    using machine = contextMachine();
+    for (const size of [0, 2 ** 63, 2 ** 53]) expect(machine.createBlob(1, size)).toBe(PARAMETER);
+    for (const mem of [0, 4, 0xffff_ffff]) expect(machine.createBlob(1, PAGE, { mem })).toBe(PARAMETER);
+    for (const flags of [8, 0x8000_0000]) expect(machine.createBlob(1, PAGE, { flags })).toBe(PARAMETER);
+    expect(machine.createBlob(1, PAGE, { ...HOST3D, mem: 3 })).toBe(UNSPEC);
+    expect(machine.createBlob(1, 2 ** 40, HOST3D)).toBe(OUT_OF_MEMORY);
+    expect(machine.gpu.counters).toMatchObject({ resources: 0, blobBytes: 0, memoryEntries: 0 });
+  });
+
+  test('of guest memory may have any size (72)', () => {
+    using machine = new GpuMachine();
+    const address = machine.memory.allocate(PAGE, PAGE);
+    expect(machine.createBlob(1, 5, { entries: [{ address, length: PAGE }] })).toBe(OK);
+  });
+
+  test('of an id that is 0 or in use: RESOURCE_ID; beyond the count: OUT_OF_MEMORY', () => {
+    using machine = new GpuMachine({ limits: { maxResources: 2 } });
+    expect(machine.createBlob(0, PAGE)).toBe(RESOURCE_ID);
+    machine.create(1, 64, 48);
+    expect(machine.createBlob(1, PAGE)).toBe(RESOURCE_ID);
+    expect(machine.createBlob(2, PAGE)).toBe(OK);
+    expect(machine.createBlob(3, PAGE)).toBe(OUT_OF_MEMORY);
+    expect(machine.create(2, 64, 48)).toBe(RESOURCE_ID);
+  });
+
+  test('of guest memory with an id of a context: ignored (73)', () => {
+    using machine = new GpuMachine();
+    const address = machine.memory.allocate(PAGE, PAGE);
+    const entries = [{ address, length: PAGE }];
+    expect(machine.createBlob(1, PAGE, { blobId: 99, ctxId: 5, entries })).toBe(OK);
+  });
+
+  test('of guest memory with pages that are too few, not there, or fewer than announced (54, 55, 57)', () => {
+    using machine = new GpuMachine();
+    const address = machine.memory.allocate(2 * PAGE, PAGE);
+    const whole = { address, length: 2 * PAGE };
+    expect(machine.createBlob(1, 2 * PAGE + 1, { entries: [whole] })).toBe(PARAMETER);
+    expect(machine.createBlob(1, PAGE, { entries: [whole], announced: 2 })).toBe(UNSPEC);
+    expect(machine.createBlob(1, PAGE, { entries: [whole], announced: 0xffff_ffff })).toBe(UNSPEC);
+    expect(machine.createBlob(1, PAGE, { entries: [{ address: 2 ** 63, length: PAGE }] })).toBe(UNSPEC);
+    expect(machine.createBlob(1, PAGE, { entries: [{ address: 0xfff, length: 0xffff_ffff }] })).toBe(UNSPEC);
+    expect(machine.gpu.counters).toMatchObject({ resources: 0, memoryEntries: 0 });
+  });
+
+  test('of a context with guest pages, of a context that is not there or that refuses it (74)', () => {
+    using machine = contextMachine();
+    const address = machine.memory.allocate(PAGE, PAGE);
+    expect(machine.createBlob(1, PAGE, { ...HOST3D, entries: [{ address, length: PAGE }] })).toBe(PARAMETER);
+    expect(machine.createBlob(1, PAGE, { ...HOST3D, ctxId: 2 })).toBe(CONTEXT_ID);
+    expect(machine.createBlob(1, PAGE, { ...HOST3D, ctxId: 0 })).toBe(CONTEXT_ID);
+    expect(machine.createBlob(1, PAGE, { ...HOST3D, blobId: REFUSED_BLOB })).toBe(UNSPEC);
+    expect(machine.gpu.counters).toMatchObject({ resources: 0, blobBytes: 0 });
+  });
+
+  test('mapped beyond the window, unaligned, wrapping, overlapping: PARAMETER; twice: UNSPEC (75)', () => {
+    using machine = contextMachine();
+    for (const id of [1, 2]) machine.createBlob(id, 4 * PAGE, HOST3D);
+    for (const offset of [
+      1,
+      PAGE - 1,
+      MIB - 3 * PAGE,
+      MIB,
+      2 ** 32,
+      2 ** 53,
+      2 ** 64 - PAGE,
+      2 ** 64 - 4 * PAGE,
+    ]) {
+      expect(machine.mapBlob(1, offset), String(offset)).toBe(PARAMETER);
+    }
+    expect(machine.mapBlob(1, 8 * PAGE)).toBe(OK_MAP);
+    expect(machine.mapBlob(1, 16 * PAGE)).toBe(UNSPEC);
+    for (const offset of [5, 8, 11]) expect(machine.mapBlob(2, offset * PAGE)).toBe(PARAMETER);
+    expect(machine.mapBlob(2, 4 * PAGE)).toBe(OK_MAP);
+    expect(machine.mapBlob(3, 0)).toBe(RESOURCE_ID);
+  });
+
+  test('of guest memory, without MAPPABLE, or without a window: UNSPEC (76)', () => {
+    using machine = contextMachine();
+    machine.createBlob(1, PAGE);
+    machine.createBlob(2, PAGE, { ...HOST3D, flags: 2 });
+    machine.create(3, 64, 48);
+    for (const id of [1, 2, 3]) expect(machine.mapBlob(id, 0)).toBe(UNSPEC);
+    using without = new GpuMachine({ components: [new TestComponent()] });
+    without.createContext(1, 7);
+    without.createBlob(1, PAGE, HOST3D);
+    expect(without.mapBlob(1, 0)).toBe(UNSPEC);
+    expect(without.unmapBlob(1)).toBe(OK);
+    expect(without.unref(1)).toBe(OK);
+  });
+
+  test('unmapped that never were mapped, or twice: OK; unknown: RESOURCE_ID (77)', () => {
+    using machine = contextMachine();
+    machine.createBlob(1, PAGE, HOST3D);
+    expect(machine.unmapBlob(1)).toBe(OK);
+    machine.mapBlob(1, 0);
+    expect(machine.unmapBlob(1)).toBe(OK);
+    expect(machine.unmapBlob(1)).toBe(OK);
+    expect(machine.unmapBlob(2)).toBe(RESOURCE_ID);
+    machine.create(3, 64, 48);
+    expect(machine.unmapBlob(3)).toBe(OK);
+  });
+
+  test('more than the host allows to be mapped: refused with OUT_OF_MEMORY, nothing taken', () => {
+    const limits = { maxBlobBytes: 8 * PAGE, maxContextBlobBytes: 8 * PAGE };
+    using machine = new GpuMachine({ components: [new TestComponent()], windowBytes: MIB, limits });
+    machine.createContext(1, 7);
+    expect(machine.createBlob(1, 8 * PAGE + 1, HOST3D)).toBe(OUT_OF_MEMORY);
+    expect(machine.createBlob(1, 7 * PAGE, HOST3D)).toBe(OK);
+    expect(machine.createBlob(2, PAGE + 1, HOST3D)).toBe(OUT_OF_MEMORY);
+    expect(machine.createBlob(2, PAGE, HOST3D)).toBe(OK);
+    expect(machine.gpu.counters).toMatchObject({ resources: 2, blobBytes: 8 * PAGE });
+  });
+
+  test('the window written where nothing is mapped: nothing happens, and reset takes it away (78)', () => {
+    using machine = contextMachine();
+    machine.window!.write(MIB - PAGE, new Uint8Array(PAGE).fill(0xee));
+    expect(machine.window!.populatedBytes()).toBe(PAGE);
+    machine.driver.bringUp();
+    expect(machine.window!.populatedBytes()).toBe(0);
+  });
+
+  test('on a display with a layout that does not fit, by 64-bit sums: PARAMETER (68)', () => {
+    using machine = new GpuMachine();
+    machine.makeGuestBlob(1, 64 * 48 * 4);
+    const layouts: readonly Parameters<typeof machine.setScanoutBlob>[3][] = [
+      { stride: 1 },
+      { stride: 0xffff_ffff },
+      { stride: 0x8000_0000 },
+      { stride: 255 },
+      { stride: 257 },
+      { offset: 1 },
+      { offset: 0xffff_ffff },
+      { width: 63 },
+      { width: 2 ** 31 },
+      { height: 47 },
+      { format: 0 },
+      { format: 3000 },
+    ];
+    for (const layout of layouts)
+      expect(machine.setScanoutBlob(0, 1, FULL, layout), JSON.stringify(layout)).toBe(PARAMETER);
+    const tall = { ...FULL, height: 2 ** 31 };
+    expect(machine.setScanoutBlob(0, 1, tall, { height: 2 ** 31 })).toBe(PARAMETER);
+    expect(machine.setScanoutBlob(0, 1, { ...FULL, y: 0xffff_ffff }, { height: 48 })).toBe(PARAMETER);
+    expect(machine.setScanoutBlob(0, 1, FULL)).toBe(OK);
+  });
+
+  test('on a display that is not there, unknown, tiny, or no blob (65, 66, 67)', () => {
+    using machine = new GpuMachine();
+    machine.makeGuestBlob(1, 64 * 48 * 4);
+    machine.create(2, 64, 48);
+    for (const scanout of [1, 16, 0xffff_ffff])
+      expect(machine.setScanoutBlob(scanout, 1, FULL)).toBe(SCANOUT_ID);
+    expect(machine.setScanoutBlob(0, 7, FULL)).toBe(RESOURCE_ID);
+    expect(machine.setScanoutBlob(0, 2, FULL)).toBe(PARAMETER);
+    expect(machine.setScanout(0, 1, FULL)).toBe(PARAMETER);
+    expect(machine.setScanoutBlob(0, 1, { x: 0, y: 0, width: 1, height: 1 })).toBe(PARAMETER);
+    expect(machine.setScanoutBlob(0, 0, { x: 5, y: 5, width: 0, height: 0 })).toBe(OK);
+  });
+
+  test('shown, and then without pages or with fewer: the last picture stays (69)', () => {
+    using machine = new GpuMachine();
+    const address = machine.makeGuestBlob(1, 64 * 48 * 4);
+    machine.paint(address, 64, 48, () => [7, 8, 9, 0]);
+    machine.setScanoutBlob(0, 1, FULL);
+    machine.detach(1);
+    expect(machine.attach(1, [{ address, length: PAGE }])).toBe(PARAMETER);
+    expect(machine.pixel(63, 47)).toEqual([9, 8, 7]);
+    machine.memory.dma.unmapAll();
+    expect(machine.pixel(63, 47)).toEqual([9, 8, 7]);
+  });
+
+  test('shown from memory that the VMM takes away: black, and nothing worse (89)', () => {
+    using machine = new GpuMachine();
+    machine.makeGuestBlob(1, 64 * 48 * 4);
+    machine.setScanoutBlob(0, 1, FULL);
+    machine.memory.dma.unmapAll();
+    expect(machine.pixel(1, 1)).toEqual([0, 0, 0]);
+  });
+
+  test('transferred to, whatever the rectangle: OK, nothing (64)', () => {
+    using machine = contextMachine();
+    machine.makeGuestBlob(1, PAGE);
+    machine.createBlob(2, PAGE, HOST3D);
+    for (const id of [1, 2]) {
+      const rect = { x: 0xffff_ffff, y: 0xffff_ffff, width: 0xffff_ffff, height: 0xffff_ffff };
+      expect(machine.transfer(id, rect, 2 ** 53)).toBe(OK);
+      expect(machine.flush(id, rect)).toBe(OK);
+    }
+    expect(machine.attach(2, [])).toBe(UNSPEC);
+    expect(machine.detach(2)).toBe(UNSPEC);
+  });
+
+  test('unreferenced while shown, attached and mapped: gone from everywhere (70)', () => {
+    using machine = contextMachine();
+    machine.createBlob(1, 64 * 48 * 4, HOST3D);
+    machine.mapBlob(1, 0);
+    machine.attachResource(1, 1);
+    machine.setScanoutBlob(0, 1, FULL);
+    expect(machine.unref(1)).toBe(OK);
+    expect(machine.screens[0]?.picture).toBe(undefined);
+    expect(machine.gpu.window?.mappedBytes).toBe(0);
+    expect(machine.gpu.counters).toMatchObject({ resources: 0, blobBytes: 0, resourceBytes: 0 });
+    expect(machine.createBlob(1, PAGE, HOST3D)).toBe(OK);
+  });
+});
+
+describe('contexts', () => {
+  test('of id 0, of a name that is too long, of no known kind: PARAMETER; a second one: CONTEXT_ID (80)', () => {
+    using machine = contextMachine();
+    expect(machine.createContext(0, 7)).toBe(PARAMETER);
+    expect(machine.createContext(1, 7)).toBe(CONTEXT_ID);
+    for (const nlen of [65, 0xffff_ffff]) {
+      const words = [nlen, 7, ...new Array(16).fill(0)];
+      expect(machine.send(GpuMachine.bytes(0x200, words, { ctxId: 2 })).type).toBe(PARAMETER);
+    }
+    for (const capsetId of [1, 63, 255]) expect(machine.createContext(2, capsetId)).toBe(PARAMETER);
+    expect(machine.gpu.counters.contexts).toBe(1);
+  });
+
+  test('with a kind, when only contexts without one were negotiated: PARAMETER', () => {
+    using machine = new GpuMachine({ components: [new TestComponent()], features: VERSION_1 | 1n });
+    expect(machine.createContext(1, 7)).toBe(PARAMETER);
+    expect(machine.createContext(1, 0)).toBe(OK);
+  });
+
+  test('more than there may be: OUT_OF_MEMORY', () => {
+    using machine = new GpuMachine({ components: [new TestComponent()], limits: { maxContexts: 3 } });
+    expect([1, 2, 3, 4].map((id) => machine.createContext(id, 7))).toEqual([OK, OK, OK, OUT_OF_MEMORY]);
+  });
+
+  test('that are not there: CONTEXT_ID for all that needs one', () => {
+    using machine = contextMachine();
+    machine.makeGuestBlob(1, PAGE);
+    expect(machine.destroyContext(9)).toBe(CONTEXT_ID);
+    expect(machine.attachResource(9, 1)).toBe(CONTEXT_ID);
+    expect(machine.detachResource(9, 1)).toBe(CONTEXT_ID);
+    expect(machine.attachResource(1, 99)).toBe(RESOURCE_ID);
+    expect(machine.submit(9, []).type).toBe(CONTEXT_ID);
+    machine.destroyContext(1);
+    expect(machine.submit(1, [1]).type).toBe(CONTEXT_ID);
+  });
+
+  test('command streams of wrong size: PARAMETER (82)', () => {
+    using machine = contextMachine();
+    const submit = (size: number, words: readonly number[]) =>
+      machine.send(GpuMachine.bytes(0x207, [size, 0, ...words], { ctxId: 1 })).type;
+    expect(submit(0xffff_ffff, [1])).toBe(PARAMETER);
+    expect(submit(8, [1])).toBe(PARAMETER);
+    expect(submit(3, [1])).toBe(PARAMETER);
+    expect(submit(4 * MIB + 4, new Array(MIB + 1).fill(0))).toBe(PARAMETER);
+    expect(submit(4 * MIB, new Array(MIB).fill(0))).toBe(OK);
+    expect(submit(4, [1, 2, 3])).toBe(OK);
+  });
+
+  test('fences on rings that they do not have: PARAMETER, fence and ring echoed (47)', () => {
+    using machine = contextMachine();
+    for (const ringIdx of [4, 63, 64, 255]) {
+      const fence = { flags: 3, fenceId: 5n, ctxId: 1, ringIdx };
+      expect(machine.submit(1, [], fence)).toMatchObject({ type: PARAMETER, ...fence });
+    }
+    expect(machine.submit(2, [], { flags: 3, ringIdx: 0 }).type).toBe(PARAMETER);
+  });
+
+  test('thousands of fences that never pass: bounded by the ring, and freed by a reset (49)', () => {
+    const component = new TestComponent();
+    using machine = new GpuMachine({ components: [component] });
+    machine.createContext(1, 7);
+    component.contexts.get(1)!.passesAtOnce = false;
+    const request = machine.segment(GpuMachine.bytes(0x207, [0, 0], { flags: 3, fenceId: 1n, ctxId: 1 }));
+    for (let i = 0; i < 256; i++) machine.driver.queue(0).add([request]);
+    machine.driver.kick(0).run();
+    expect(machine.gpu.counters.waiting).toBe(256);
+    expect(machine.guestErrors).toEqual([]);
+    machine.driver.queue(0).add([request]);
+    machine.driver.kick(0).run();
+    expect(machine.guestErrors).toEqual([expect.stringContaining('made available twice')]);
+    machine.driver.bringUp();
+    expect(machine.gpu.counters.waiting).toBe(0);
+    expect(machine.create(1, 64, 48)).toBe(OK);
+  });
+
+  test('an answer that waits for a fence while its memory is taken away: dropped (89)', () => {
+    const component = new TestComponent();
+    using machine = new GpuMachine({ components: [component] });
+    machine.createContext(1, 7);
+    const context = component.contexts.get(1)!;
+    context.passesAtOnce = false;
+    machine.post(GpuMachine.bytes(0x207, [0, 0], { flags: 3, fenceId: 1n, ctxId: 1 }));
+    machine.memory.dma.unmapAll();
+    context.fences[0]![0]!();
+    machine.driver.run();
+    expect(machine.guestErrors).toEqual(['broken: rings are not in mapped memory']);
   });
 });
 
@@ -306,7 +630,7 @@ describe('transfers and flushes', () => {
       using machine = new GpuMachine();
       machine.makeResource(1, 64, 48);
       expect(machine.transfer(1, FULL, offset)).toBe(OK);
-      expect(machine.gpu.counters.copiedBytes).toBe(0);
+      expect(machine.gpu.counters.copiedBytes.transfers).toBe(0);
     },
   );
 
@@ -314,7 +638,7 @@ describe('transfers and flushes', () => {
     using machine = new GpuMachine();
     machine.makeResource(1, 64, 48);
     expect(machine.command(0x105, 0, 0, 64, 48, 0xffff_ffff, 0xffff_ffff, 1, 0)).toBe(OK);
-    expect(machine.gpu.counters.copiedBytes).toBe(0);
+    expect(machine.gpu.counters.copiedBytes.transfers).toBe(0);
   });
 
   test.each([
@@ -341,7 +665,7 @@ describe('transfers and flushes', () => {
     machine.setScanout(0, 1, FULL);
     expect(machine.transfer(1, rect)).toBe(OK);
     expect(machine.flush(1, rect)).toBe(OK);
-    expect(machine.gpu.counters.copiedBytes).toBe(0);
+    expect(machine.gpu.counters.copiedBytes.transfers).toBe(0);
     expect(machine.screens[0]?.flushes).toBe(0);
   });
 
@@ -527,13 +851,16 @@ describe('any series of requests', () => {
   );
   const type = fc.oneof(
     fc.integer({ min: 0x100, max: 0x10d }),
-    fc.constantFrom(0, 0x200, 0x300, 0x301, 0x1100),
+    fc.integer({ min: 0x200, max: 0x209 }),
+    fc.constantFrom(0, 0x300, 0x301, 0x1100),
   );
   const request = fc.record({
     queue: fc.constantFrom(0, 0, 0, 1),
     type,
     words: fc.array(word, { maxLength: 14 }),
     flags: fc.constantFrom(0, 0, 1, 3),
+    ctxId: fc.integer({ min: 0, max: 3 }),
+    ringIdx: fc.constantFrom(0, 0, 1, 4, 64),
     cut: fc.integer({ min: 0, max: 90 }),
     room: fc.constantFrom(0, 8, 24, 408, 1056),
   });
@@ -544,21 +871,26 @@ describe('any series of requests', () => {
         using machine = new GpuMachine({
           memoryBytes: 4 << 20,
           limits: { maxResourceBytes: 1 << 20, maxResources: 20 },
+          components: [new TestComponent(), new CrossDomain()],
+          windowBytes: 1 << 20,
         });
-        for (const { queue, type, words, flags, cut, room } of requests) {
-          const bytes = GpuMachine.bytes(type, words, { flags, fenceId: 5n });
+        for (const [id, capsetId] of [7, 5].entries()) machine.createContext(id + 1, capsetId);
+        for (const { queue, type, words, flags, ctxId, ringIdx, cut, room } of requests) {
+          const bytes = GpuMachine.bytes(type, words, { flags, fenceId: 5n, ctxId, ringIdx });
           const segment = machine.segment(
             bytes.subarray(0, Math.max(1, bytes.length - (cut > 60 ? cut - 60 : 0))),
           );
           const written = machine.sendChain(queue, room > 0 ? [segment, machine.room(room)] : [segment]);
-          if (written < 0 || written > room) return false;
-          const { resources, resourceBytes } = machine.gpu.counters;
+          const { resources, resourceBytes, waiting } = machine.gpu.counters;
+          if ((written < 0 && waiting === 0) || written > room) return false;
           if (resources > 20 || resourceBytes > 1 << 20) return false;
         }
         machine.driver.bringUp({ queueSize: 16 });
         const clean = machine.gpu.counters;
         return (
-          clean.resources + clean.resourceBytes + clean.memoryEntries === 0 &&
+          clean.resources + clean.resourceBytes + clean.memoryEntries + clean.blobBytes + clean.waiting ===
+            0 &&
+          machine.gpu.window?.mappedBytes === 0 &&
           machine.create(1, 64, 48) === OK
         );
       }),

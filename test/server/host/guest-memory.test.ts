@@ -5,6 +5,7 @@ import { CHUNK_BYTES, createMemfd, Mapping, registrySize } from '../../../native
 import { ProtocolError } from '../../../server/errors.ts';
 import { DmaMap } from '../../../server/host/guest-memory.ts';
 import { openFds } from '../../support/fake-client.ts';
+import { reopen } from '../../support/real-memory.ts';
 
 const MIB = 1 << 20;
 const maps: DmaMap[] = [];
@@ -36,11 +37,9 @@ const window = (
 const ram = (sizeBytes: number) => createMemfd('ram', sizeBytes, { seals: 'size' });
 
 describe('a window', () => {
-  test('is seen through views, reads and writes, and its descriptor is not kept', () => {
+  test('is seen through views, reads and writes', () => {
     const map = makeMap();
-    const before = openFds();
     map.map(window(0x1000, 0x2000), ram(0x2000));
-    expect(openFds()).toBe(before);
     expect(map.write(0x1ffe, Uint8Array.of(1, 2, 3, 4))).toBe(true);
     const view = map.view(0x1ffe, 4, 'read');
     expect([...(view?.bytes ?? [])]).toEqual([1, 2, 3, 4]);
@@ -202,10 +201,41 @@ describe('any series of maps and unmaps', () => {
 
 test('the descriptor of a refused window is closed', () => {
   const map = makeMap();
-  const before = openFds();
   map.map(window(0x1000, 0x1000), ram(0x1000));
+  const before = openFds();
   expect(() => map.map(window(0x1000, 0x2000), ram(0x2000))).toThrow('overlaps');
   expect(() => map.map(window(0x8000, 0x2000), ram(0x1000))).toThrow('in a file of 4096 bytes');
   expect(openFds()).toBe(before);
   closeSync(ram(1));
+});
+
+describe('the file behind a window', () => {
+  test('is kept open once, however many windows it has, and as long as it has one', () => {
+    const map = makeMap();
+    const before = openFds();
+    const fd = ram(0x4000);
+    for (const at of [0, 0x1000, 0x2000])
+      map.map(window(0x1_0000 + at, 0x1000, { fileOffset: at }), reopen(fd));
+    closeSync(fd);
+    expect(openFds()).toBe(before + 1);
+    map.unmap(0x1_0000, 0x1000);
+    map.unmap(0x1_2000, 0x1000);
+    expect(openFds()).toBe(before + 1);
+    map.unmap(0x1_1000, 0x1000);
+    expect(openFds()).toBe(before);
+  });
+
+  test('is found by guest address, where all of a range is in it and can be written', () => {
+    const map = makeMap();
+    map.map(window(0x1_0000, 0x2000, { fileOffset: 0x1000 }), ram(0x4000));
+    map.map(window(0x1_2000, 0x1000), ram(0x1000));
+    map.map(window(0x2_0000, 0x1000, { writable: false }), ram(0x1000));
+    map.map(window(0x3_0000, 0x1000), undefined);
+    expect(map.fileAt(0x1_0800, 0x1800)).toMatchObject({ offset: 0x1800 });
+    expect(map.fileAt(0x1_0800, 0x1801)).toBe(undefined);
+    expect(map.fileAt(0x1_2000, 0x1000)?.fd).not.toBe(map.fileAt(0x1_0000, 1)?.fd);
+    expect(map.fileAt(0x2_0000, 1)).toBe(undefined);
+    expect(map.fileAt(0x3_0000, 1)).toBe(undefined);
+    expect(map.fileAt(0x9_0000, 1)).toBe(undefined);
+  });
 });

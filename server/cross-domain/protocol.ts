@@ -1,0 +1,48 @@
+/** The numbers and layouts of the cross-domain channel: capset, commands, answers. No standard has them. */
+import { array, type Of, pad, struct, u8, u16, u32, u64 } from '../wire.ts';
+
+export const VIRTIO_GPU_CAPSET_CROSS_DOMAIN = 5;
+
+/** `supportedChannels` has bit 1 << type for each type of channel. */
+export const crossDomainCapset = struct(16, {
+  version: u32,
+  supportedChannels: u32,
+  supportsDmabuf: u32,
+  supportsExternalGpuMemory: u32,
+});
+export const CROSS_DOMAIN_VERSION = 1;
+
+export const CROSS_DOMAIN_CHANNEL_NONE = 0;
+
+export const CROSS_DOMAIN_CMD_INIT = 1;
+export const CROSS_DOMAIN_CMD_GET_IMAGE_REQUIREMENTS = 2;
+export const CROSS_DOMAIN_CMD_POLL = 3;
+
+/** Fences on this ring pass when the commands before them are done; on the other one, when a message has come. */
+export const CROSS_DOMAIN_QUERY_RING = 0;
+export const CROSS_DOMAIN_CHANNEL_RING = 1;
+export const CROSS_DOMAIN_RINGS = 2;
+
+export const commandHeader = struct(8, { command: u8, ringIdx: u8, sizeBytes: u16, _padding: pad(4) });
+
+/** INIT as it was first: one ring for everything. */
+export const initLegacy = struct(8, { queryRingId: u32, channelType: u32 });
+/** INIT as it is; longer ones have more behind it. */
+export const init = struct(12, { queryRingId: u32, channelRingId: u32, channelType: u32 });
+export const getImageRequirements = struct(16, { width: u32, height: u32, format: u32, flags: u32 });
+export const poll = struct(8, { _padding: pad(8) });
+
+/** What the query ring holds after GET_IMAGE_REQUIREMENTS. */
+export const imageRequirements = struct(64, {
+  strides: array(u32, 4),
+  offsets: array(u32, 4),
+  modifier: u64,
+  sizeBytes: u64,
+  blobId: u32,
+  mapInfo: u32,
+  memoryIdx: u32,
+  physicalDeviceIdx: u32,
+});
+export type ImageRequirements = Of<typeof imageRequirements>;
+/** Of an index: there is none. */
+export const NO_INDEX = 0xffff_ffff;

@@ -1,0 +1,241 @@
+/** Copies, and the choice between the two ways. What needs `/dev/udmabuf` is in `udmabuf-checks.ts`. */
+import { closeSync, fstatSync, mkdirSync, readSync, writeFileSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, onTestFinished, test } from 'vitest';
+import {
+  createMemfd,
+  F_SEAL_GROW,
+  F_SEAL_SEAL,
+  F_SEAL_SHRINK,
+  GuestAddressSpace,
+  Mapping,
+  registrySize,
+  seals,
+} from '../../../native/index.ts';
+import { Exporter } from '../../../server/backends/exports.ts';
+import type { MemoryExport } from '../../../server/gpu/backend.ts';
+import { forTest, openFds, temporaryFolder } from '../../native/support.ts';
+
+const page = 4096;
+const windowPages = 64;
+
+/** An exporter that has to copy. */
+function copier(): Exporter {
+  const exporter = Exporter.probe({ devicePath: '/dev/null' });
+  onTestFinished(() => exporter.close());
+  return exporter;
+}
+
+/** A window whose page n is filled with n + 1. */
+function filledWindow(): { fd: number; space: GuestAddressSpace; bytes: Uint8Array } {
+  const lengthBytes = windowPages * page;
+  const fd = forTest(createMemfd('window', lengthBytes, { seals: 'size' }));
+  const mapping = Mapping.map(fd, { lengthBytes, writable: true });
+  onTestFinished(() => mapping.close());
+  const space = new GuestAddressSpace();
+  space.add(0, lengthBytes, mapping, 0, true);
+  const bytes = mapping.bytes(0, lengthBytes);
+  for (let index = 0; index < windowPages; index++) bytes.fill(index + 1, index * page, (index + 1) * page);
+  return { fd, space, bytes };
+}
+
+function closedInTheEnd<T extends MemoryExport>(made: T): T {
+  onTestFinished(() => made.close());
+  return made;
+}
+
+/** What a host process sees, page by page: its first byte and its last. */
+function seenThrough({ fd, sizeBytes }: MemoryExport): [first: number, last: number][] {
+  const bytes = Buffer.alloc(sizeBytes);
+  readSync(fd, bytes, 0, sizeBytes, 0);
+  return Array.from({ length: sizeBytes / page }, (_, index) => [
+    bytes[index * page]!,
+    bytes[(index + 1) * page - 1]!,
+  ]);
+}
+
+describe('the choice', () => {
+  test('without the device it is the copy, and says what is missing', () => {
+    const devicePath = join(temporaryFolder(), 'udmabuf');
+    using exporter = Exporter.probe({ devicePath });
+    expect(exporter.method.kind).toBe('copy');
+    expect(exporter.method.reason).toContain(`ENOENT: no such file or directory, open '${devicePath}'`);
+  });
+
+  test.each(['/dev/null', '/proc/self/mem'])('with %s for the device it is the copy', (devicePath) => {
+    const before = openFds();
+    using exporter = Exporter.probe({ devicePath });
+    expect(exporter.method).toEqual({
+      kind: 'copy',
+      reason: 'UDMABUF_CREATE_LIST: ENOTTY, inappropriate ioctl for device',
+    });
+    expect(openFds()).toBe(before);
+  });
+
+  test.each([
+    ['always', 'never'],
+    ['force', 'never'],
+    ['within_size', 'inherit'],
+    ['never', 'always'],
+    ['advise', 'within_size'],
+  ])('where huge pages may back a memfd (%s, of one size %s) it is the copy', (all, ofOneSize) => {
+    const { reason } = probeWithPolicies(all, ofOneSize);
+    expect(reason).toMatch(/^huge pages may back files in memory: (hugepages-64kB\/)?shmem_enabled is \w+$/);
+  });
+
+  test.each([
+    ['never', 'inherit'],
+    ['deny', 'never'],
+    ['advise', 'advise'],
+  ])('where they may not (%s, of one size %s) the device is tried', (all, ofOneSize) => {
+    expect(probeWithPolicies(all, ofOneSize).reason).toMatch(/ENOTTY/);
+  });
+
+  function probeWithPolicies(all: string, ofOneSize: string): Exporter['method'] {
+    const hugePagesPath = temporaryFolder();
+    const show = (chosen: string) =>
+      `always inherit within_size advise never deny force\n`.replace(chosen, `[${chosen}]`);
+    writeFileSync(join(hugePagesPath, 'shmem_enabled'), show(all));
+    mkdirSync(join(hugePagesPath, 'hugepages-64kB'));
+    writeFileSync(join(hugePagesPath, 'hugepages-64kB', 'shmem_enabled'), show(ofOneSize));
+    using exporter = Exporter.probe({
+      devicePath: '/dev/null',
+      hugePagesPath,
+    });
+    return exporter.method;
+  }
+});
+
+describe('a copy of a range of the window', () => {
+  test('is a file of its own, of whole pages, whose size is sealed', () => {
+    const made = closedInTheEnd(copier().exportWindow(filledWindow(), 8 * page, 2 * page + 1));
+    expect(made.kind).toBe('copy');
+    expect(made.reason).toMatch(/ENOTTY/);
+    expect(made.sizeBytes).toBe(3 * page);
+    expect(fstatSync(made.fd).size).toBe(3 * page);
+    expect(seals(made.fd)).toBe(F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+    expect(made.othersHoldIt()).toBe(false);
+  });
+
+  test('is zeros until it is refreshed', () => {
+    const made = closedInTheEnd(copier().exportWindow(filledWindow(), 8 * page, 2 * page));
+    expect(seenThrough(made)).toEqual([
+      [0, 0],
+      [0, 0],
+    ]);
+    expect(made.refresh(0, 2 * page)).toBe(2 * page);
+    expect(seenThrough(made)).toEqual([
+      [9, 9],
+      [10, 10],
+    ]);
+  });
+
+  test('follows the window where it is refreshed, and only there', () => {
+    const window = filledWindow();
+    const made = closedInTheEnd(copier().exportWindow(window, 8 * page, 3 * page));
+    made.refresh(0, 3 * page);
+    window.bytes.fill(77, 8 * page, 11 * page);
+    expect(made.refresh(page, page - 1)).toBe(page - 1);
+    expect(seenThrough(made)).toEqual([
+      [9, 9],
+      [77, 10],
+      [11, 11],
+    ]);
+  });
+
+  test('leaves out what lies beyond its end', () => {
+    const made = closedInTheEnd(copier().exportWindow(filledWindow(), 8 * page, 2 * page));
+    expect(made.refresh(page, 100 * page)).toBe(page);
+    expect(made.refresh(2 * page, 1)).toBe(0);
+    expect(made.refresh(9 * page, page)).toBe(0);
+    expect(made.refresh(0, 0)).toBe(0);
+    expect(() => made.refresh(-1, 1)).toThrow(RangeError);
+    expect(seenThrough(made)).toEqual([
+      [0, 0],
+      [10, 10],
+    ]);
+  });
+
+  test('goes neither way by itself', () => {
+    const window = filledWindow();
+    const made = closedInTheEnd(copier().exportWindow(window, 0, page));
+    writeSync(made.fd, Buffer.of(42), 0, 1, 0);
+    expect(window.bytes[0]).toBe(1);
+    made.refresh(0, 1);
+    expect(seenThrough(made)).toEqual([[1, 0]]);
+  });
+
+  test('survives the exporter, and may be closed twice', () => {
+    const exporter = copier();
+    const made = exporter.exportWindow(filledWindow(), 0, page);
+    exporter.close();
+    exporter.close();
+    expect(made.refresh(0, page)).toBe(page);
+    const before = openFds();
+    made.close();
+    made.close();
+    expect(openFds()).toBe(before - 1);
+    expect(made.othersHoldIt()).toBe(false);
+  });
+
+  test('leaves nothing behind, a thousand times', () => {
+    const exporter = copier();
+    const window = filledWindow();
+    const before = { ...registrySize(), fds: openFds() };
+    for (let index = 0; index < 1000; index++) {
+      const made = exporter.exportWindow(window, page, page);
+      made.refresh(0, page);
+      made.close();
+    }
+    expect({ ...registrySize(), fds: openFds() }).toEqual(before);
+  });
+
+  test('an impossible size leaves nothing open', () => {
+    const exporter = copier();
+    const window = filledWindow();
+    const before = openFds();
+    expect(() => exporter.exportWindow(window, 0, 0)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+    expect(() => exporter.exportWindow(window, 0, 2 ** 60)).toThrow();
+    expect(openFds()).toBe(before);
+  });
+});
+
+describe('a copy of pages of the guest', () => {
+  const nowhere = () => undefined;
+
+  test('has them in the order of the entries, and is rounded up to pages', () => {
+    const { space } = filledWindow();
+    const entries = {
+      addresses: Float64Array.of(5 * page, 2 * page + 10),
+      ends: Float64Array.of(page, page + 100),
+    };
+    const made = closedInTheEnd(copier().exportGuestPages({ space, resolve: nowhere }, entries));
+    expect(made.sizeBytes).toBe(2 * page);
+    expect(made.refresh(0, 2 * page)).toBe(page + 100);
+    expect(seenThrough(made)).toEqual([
+      [6, 6],
+      [3, 0],
+    ]);
+  });
+
+  test('says so when a page is not mapped any more', () => {
+    const { space } = filledWindow();
+    const entries = { addresses: Float64Array.of(0), ends: Float64Array.of(page) };
+    const made = closedInTheEnd(copier().exportGuestPages({ space, resolve: nowhere }, entries));
+    expect(made.refresh(0, page)).toBe(page);
+    space.remove(0);
+    expect(made.refresh(0, page)).toBe(undefined);
+    expect(seenThrough(made)).toEqual([[1, 1]]);
+  });
+});
+
+test('a descriptor of an export that was closed can be used for something else', () => {
+  const made = copier().exportWindow(filledWindow(), 0, page);
+  const { fd } = made;
+  made.close();
+  const other = createMemfd('other', page);
+  expect(other).toBe(fd);
+  made.close();
+  expect(fstatSync(other).size).toBe(page);
+  closeSync(other);
+});

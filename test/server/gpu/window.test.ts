@@ -1,0 +1,265 @@
+/** The window by itself: any order of mapping, unmapping, exporting and resetting keeps owners apart. */
+import fc from 'fast-check';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { MemfdWindow } from '../../../server/backends/window-memory.ts';
+import type { Job, WindowMemory } from '../../../server/gpu/backend.ts';
+import { endOf, overlap, type Range, RangeSet } from '../../../server/gpu/ranges.ts';
+import { Window } from '../../../server/gpu/window.ts';
+
+const page = 4096;
+const pages = 16;
+
+/** A page of the model is a number: who wrote it last, 0 when it reads as zeros. */
+class FakeMemory implements WindowMemory {
+  readonly sizeBytes = pages * page;
+  readonly content = new Array<number>(pages).fill(0);
+  readonly populated = new Set<number>();
+  /** Clears that have not been done. */
+  readonly jobs: (() => void)[] = [];
+  clearsInBackground = false;
+  punches = 0;
+
+  clear(offset: number, lengthBytes: number): Job | undefined {
+    const zero = () => this.#each(offset, lengthBytes, (at) => (this.content[at] = 0));
+    if (!this.clearsInBackground) {
+      zero();
+      return undefined;
+    }
+    let callbacks: (() => void)[] | undefined = [];
+    const finish = () => {
+      if (!callbacks) return;
+      zero();
+      for (const callback of callbacks.splice(0)) callback();
+      callbacks = undefined;
+    };
+    this.jobs.push(finish);
+    return {
+      whenDone: (callback) => (callbacks ? callbacks.push(callback) : callback()),
+      wait: finish,
+    };
+  }
+
+  punch(offset: number, lengthBytes: number): void {
+    this.punches++;
+    this.#each(offset, lengthBytes, (at) => {
+      this.content[at] = 0;
+      this.populated.delete(at);
+    });
+  }
+
+  guestWrites(offset: number, lengthBytes: number, value: number): void {
+    this.#each(offset, lengthBytes, (at) => {
+      this.content[at] = value;
+      this.populated.add(at);
+    });
+  }
+
+  seen(offset: number, lengthBytes: number): Set<number> {
+    const values = new Set<number>();
+    this.#each(offset, lengthBytes, (at) => values.add(this.content[at]!));
+    return values;
+  }
+
+  #each(offset: number, lengthBytes: number, act: (at: number) => void): void {
+    for (let at = offset / page; at < (offset + lengthBytes) / page; at++) act(at);
+  }
+
+  write(): void {}
+  read(): void {}
+  pixels(): never {
+    throw new Error('not for this test');
+  }
+  populatedBytes(): number {
+    return this.populated.size * page;
+  }
+}
+
+type Step =
+  | { readonly do: 'map'; readonly at: number; readonly count: number }
+  | { readonly do: 'unmap' | 'export'; readonly which: number }
+  | { readonly do: 'reset' | 'job' | 'idle' };
+const step: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      do: fc.constant('map' as const),
+      at: fc.nat(pages),
+      count: fc.integer({ min: 1, max: 5 }),
+    }),
+  },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant('unmap' as const), which: fc.nat(9) }) },
+  { weight: 1, arbitrary: fc.record({ do: fc.constant('export' as const), which: fc.nat(9) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ do: fc.constantFrom('reset' as const, 'job' as const, 'idle' as const) }),
+  },
+);
+
+describe('any sequence of map, unmap, export and reset', () => {
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  test('keeps ranges disjoint, the accounts right, and every owner’s bytes from all others', () => {
+    vi.useFakeTimers();
+    const maxPages = 10;
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 60 }), fc.boolean(), (steps, clearsInBackground) => {
+        const memory = new FakeMemory();
+        memory.clearsInBackground = clearsInBackground;
+        const window = new Window(memory, maxPages * page, 1000);
+        let live: (Range & { owner: number })[] = [];
+        /** Pages whose UNMAP has not been answered yet. */
+        let unanswered = 0;
+        let owner = 0;
+        for (const one of steps) {
+          if (one.do === 'map') {
+            const range = { offset: one.at * page, lengthBytes: one.count * page };
+            const isFree = !live.some((other) => overlap(other, range)) && endOf(range) <= memory.sizeBytes;
+            const fits = window.mappedBytes + range.lengthBytes <= maxPages * page;
+            let mapped = true;
+            try {
+              window.map(range.offset, range.lengthBytes);
+            } catch {
+              mapped = false;
+            }
+            if (mapped !== (isFree && fits)) return false;
+            if (mapped) {
+              // Not a byte of anybody before.
+              if ([...memory.seen(range.offset, range.lengthBytes)].some((value) => value !== 0))
+                return false;
+              owner++;
+              live.push({ ...range, owner });
+              memory.guestWrites(range.offset, range.lengthBytes, owner);
+            }
+          } else if (one.do === 'unmap') {
+            const [range] = live.splice(one.which % Math.max(1, live.length), 1);
+            if (!range) continue;
+            const job = window.unmap(range.offset);
+            unanswered++;
+            const answered = () => {
+              unanswered--;
+            };
+            if (job) job.whenDone(answered);
+            else {
+              answered();
+              if (memory.seen(range.offset, range.lengthBytes).has(range.owner)) return false;
+            }
+          } else if (one.do === 'export') {
+            const range = live[one.which % Math.max(1, live.length)];
+            if (range) window.noteExported(range.offset);
+          } else if (one.do === 'job') {
+            memory.jobs.shift()?.();
+          } else if (one.do === 'idle') {
+            vi.advanceTimersByTime(1001);
+            if (window.keptBytes !== 0) return false;
+            if (memory.populatedBytes() !== window.mappedBytes) return false;
+          } else {
+            window.reset();
+            live = [];
+            if (unanswered !== 0 || memory.populatedBytes() !== 0) return false;
+            if ([...memory.seen(0, memory.sizeBytes)].some((value) => value !== 0)) return false;
+          }
+          if (window.mappedBytes !== live.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0))
+            return false;
+          if (window.mappedBytes + window.keptBytes > maxPages * page) return false;
+          if (memory.populatedBytes() > window.mappedBytes + window.keptBytes) return false;
+          // What is live is never touched.
+          for (const { offset, lengthBytes, owner: whose } of live) {
+            const [value, ...others] = memory.seen(offset, lengthBytes);
+            if (value !== whose || others.length > 0) return false;
+          }
+        }
+        return true;
+      }),
+      { numRuns: 2000 },
+    );
+  });
+});
+
+describe('pages without a blob', () => {
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  test('are kept for the next blob there, so that it need not fetch new ones', () => {
+    const memory = new FakeMemory();
+    const window = new Window(memory, pages * page);
+    for (let round = 0; round < 100; round++) {
+      window.map(0, 4 * page);
+      memory.guestWrites(0, 4 * page, 1);
+      window.unmap(0);
+    }
+    expect(memory.punches).toBe(0);
+    expect(window.keptBytes).toBe(4 * page);
+  });
+
+  test('go back to the host when nothing has happened for a while, also those the guest touched by itself', () => {
+    vi.useFakeTimers();
+    const memory = new FakeMemory();
+    const window = new Window(memory, pages * page, 1000);
+    window.map(0, 2 * page);
+    window.map(8 * page, page);
+    memory.guestWrites(0, pages * page, 1);
+    window.unmap(0);
+    vi.advanceTimersByTime(999);
+    expect(memory.populatedBytes()).toBe(pages * page);
+    vi.advanceTimersByTime(1);
+    expect(memory.populatedBytes()).toBe(page);
+    expect(memory.content[8]).toBe(1);
+  });
+
+  test('of an exported blob go at once: others keep them, and must not see what comes after', () => {
+    const memory = new FakeMemory();
+    const window = new Window(memory, pages * page);
+    window.map(0, 2 * page);
+    window.noteExported(0);
+    expect(window.exportedBytes).toBe(2 * page);
+    memory.guestWrites(0, 2 * page, 1);
+    expect(window.unmap(0)).toBe(undefined);
+    expect(memory.populatedBytes()).toBe(0);
+    expect([window.keptBytes, window.exportedBytes]).toEqual([0, 0]);
+  });
+});
+
+test('a real window of 8 GiB costs nothing before it is used, and nothing after', () => {
+  const memory = new MemfdWindow(2 ** 33);
+  const window = new Window(memory, 2 ** 30);
+  expect(memory.populatedBytes()).toBe(0);
+  const offset = 2 ** 33 - page;
+  window.map(offset, page, Uint8Array.of(1, 2, 3));
+  const into = new Uint8Array(4);
+  memory.read(offset, into);
+  expect([...into]).toEqual([1, 2, 3, 0]);
+  expect(memory.populatedBytes()).toBe(page);
+  window.reset();
+  expect(memory.populatedBytes()).toBe(0);
+  memory.close();
+});
+
+describe('a set of ranges', () => {
+  test('holds just what was added and not removed', () => {
+    const range = fc.record({ offset: fc.nat(40), lengthBytes: fc.integer({ min: 1, max: 12 }) });
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.boolean(), range)), (changes) => {
+        const set = new RangeSet();
+        const model = new Set<number>();
+        for (const [add, one] of changes) {
+          const points = Array.from({ length: one.lengthBytes }, (_, i) => one.offset + i);
+          if (add && points.every((point) => !model.has(point))) {
+            set.add(one);
+            for (const point of points) model.add(point);
+          } else {
+            set.remove(one);
+            for (const point of points) model.delete(point);
+          }
+          const held = set.ranges.flatMap(({ offset, lengthBytes }) =>
+            Array.from({ length: lengthBytes }, (_, i) => offset + i),
+          );
+          expect(held).toEqual([...model].sort((a, b) => a - b));
+          expect(set.bytes).toBe(model.size);
+        }
+      }),
+    );
+  });
+});
