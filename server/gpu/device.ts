@@ -184,6 +184,7 @@ export class GpuDevice implements VirtioDevice {
   activate(session: DriverSession): void {
     this.#session = session;
     this.#state.features = session.features;
+    this.#state.window?.start();
   }
 
   /** The cursor goes first: it is what the user's hand follows. */

@@ -16,8 +16,8 @@ import {
 import { endOf, firstEndingAfter, overlap, type Range, RangeSet } from './ranges.ts';
 
 export const WINDOW_PAGE_BYTES = 4096;
-/** Without work for so long, pages that no blob uses go back to the host. */
-const IDLE_MS = 2000;
+/** So often is looked whether pages that no blob uses can go back to the host. */
+const PATROL_MS = 5000;
 
 /** A blob's place. */
 interface Mapped extends Range {
@@ -34,20 +34,22 @@ const pagesOf = (sizeBytes: number) => Math.ceil(sizeBytes / WINDOW_PAGE_BYTES) 
 export class Window {
   readonly memory: WindowMemory;
   readonly #maxBytes: number;
-  readonly #idleMs: number;
+  readonly #patrolMs: number;
   /** Sorted by offset, disjoint. */
   readonly #mapped: Mapped[] = [];
   readonly #clearing = new Set<Clearing>();
   #mappedBytes = 0;
   /** Outside of every blob, and still with pages, as far as we know: a guest may touch others. */
   readonly #kept = new RangeSet();
-  #idle: NodeJS.Timeout | undefined;
+  #patrol: NodeJS.Timeout | undefined;
+  /** Whether a blob has gone since the last look. */
+  #isBusy = false;
 
   /** `maxBytes` bounds what mapped blobs and kept pages cost the host together. */
-  constructor(memory: WindowMemory, maxBytes: number, idleMs = IDLE_MS) {
+  constructor(memory: WindowMemory, maxBytes: number, patrolMs = PATROL_MS) {
     this.memory = memory;
     this.#maxBytes = maxBytes;
-    this.#idleMs = idleMs;
+    this.#patrolMs = patrolMs;
   }
 
   get mappedBytes(): number {
@@ -65,6 +67,11 @@ export class Window {
 
   get exportedBytes(): number {
     return this.#mapped.reduce((sum, range) => sum + (range.isExported ? range.lengthBytes : 0), 0);
+  }
+
+  /** There is a driver, which may write to the window at any time, and anywhere. */
+  start(): void {
+    this.#patrol ??= setInterval(() => this.#look(), this.#patrolMs).unref();
   }
 
   /** Gives a blob the range at `offset`, which reads as zeros but for `initial`. A fault when it cannot be had. */
@@ -100,7 +107,7 @@ export class Window {
       return undefined;
     }
     this.#kept.add(range);
-    this.#trimWhenIdle();
+    this.#isBusy = true;
     const job = this.memory.clear(offset, range.lengthBytes);
     if (job) this.#noteClearing({ offset, lengthBytes: range.lengthBytes, job });
     return job;
@@ -113,8 +120,8 @@ export class Window {
 
   /** The whole window reads as zeros and costs nothing when this returns. */
   reset(): void {
-    clearTimeout(this.#idle);
-    this.#idle = undefined;
+    clearInterval(this.#patrol);
+    this.#patrol = undefined;
     this.#finishClearing({ offset: 0, lengthBytes: this.memory.sizeBytes });
     this.#mapped.length = 0;
     this.#mappedBytes = 0;
@@ -148,16 +155,11 @@ export class Window {
     if (start < this.memory.sizeBytes) this.memory.punch(start, this.memory.sizeBytes - start);
   }
 
-  #trimWhenIdle(): void {
-    if (this.#idle) {
-      this.#idle.refresh();
-      return;
-    }
-    this.#idle = setTimeout(() => {
-      this.#idle = undefined;
-      this.#trim();
-    }, this.#idleMs);
-    this.#idle.unref();
+  /** Pages are kept for who needs them soon, which is when blobs come and go. */
+  #look(): void {
+    const hasRest = this.#kept.bytes > 0 || this.memory.populatedBytes() > this.#mappedBytes;
+    if (hasRest && !this.#isBusy) this.#trim();
+    this.#isBusy = false;
   }
 
   #indexOf(offset: number): number {

@@ -108,6 +108,7 @@ describe('any sequence of map, unmap, export and reset', () => {
         const memory = new FakeMemory();
         memory.clearsInBackground = clearsInBackground;
         const window = new Window(memory, maxPages * page, 1000);
+        window.start();
         let live: (Range & { owner: number })[] = [];
         /** Pages whose UNMAP has not been answered yet. */
         let unanswered = 0;
@@ -151,11 +152,12 @@ describe('any sequence of map, unmap, export and reset', () => {
           } else if (one.do === 'job') {
             memory.jobs.shift()?.();
           } else if (one.do === 'idle') {
-            vi.advanceTimersByTime(1001);
+            vi.advanceTimersByTime(2000);
             if (window.keptBytes !== 0) return false;
             if (memory.populatedBytes() !== window.mappedBytes) return false;
           } else {
             window.reset();
+            window.start();
             live = [];
             if (unanswered !== 0 || memory.populatedBytes() !== 0) return false;
             if ([...memory.seen(0, memory.sizeBytes)].some((value) => value !== 0)) return false;
@@ -170,6 +172,7 @@ describe('any sequence of map, unmap, export and reset', () => {
             if (value !== whose || others.length > 0) return false;
           }
         }
+        window.reset();
         return true;
       }),
       { numRuns: 2000 },
@@ -198,15 +201,21 @@ describe('pages without a blob', () => {
     vi.useFakeTimers();
     const memory = new FakeMemory();
     const window = new Window(memory, pages * page, 1000);
+    window.start();
     window.map(0, 2 * page);
     window.map(8 * page, page);
     memory.guestWrites(0, pages * page, 1);
     window.unmap(0);
-    vi.advanceTimersByTime(999);
+    vi.advanceTimersByTime(1000);
     expect(memory.populatedBytes()).toBe(pages * page);
-    vi.advanceTimersByTime(1);
+    vi.advanceTimersByTime(1000);
     expect(memory.populatedBytes()).toBe(page);
     expect(memory.content[8]).toBe(1);
+    memory.guestWrites(0, 4 * page, 2);
+    vi.advanceTimersByTime(1000);
+    expect(memory.populatedBytes()).toBe(page);
+    window.reset();
+    expect(vi.getTimerCount()).toBe(0);
   });
 
   test('of an exported blob go at once: others keep them, and must not see what comes after', () => {
