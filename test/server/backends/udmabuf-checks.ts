@@ -20,7 +20,9 @@ import {
   syncDmaBuf,
 } from '../../../native/index.ts';
 import { Exporter } from '../../../server/backends/exports.ts';
+import { MemfdWindow } from '../../../server/backends/window-memory.ts';
 import type { MemoryExport } from '../../../server/gpu/backend.ts';
+import { Window } from '../../../server/gpu/window.ts';
 
 export interface Check {
   /** A sentence. */
@@ -320,6 +322,44 @@ export const udmabufChecks: readonly Check[] = [
     name: 'the exporter chooses udmabuf',
     run(bench) {
       assert.deepEqual(bench.exporter().method, { kind: 'udmabuf', reason: '/dev/udmabuf works' });
+    },
+  },
+  {
+    name: 'a blob that is unmapped while it is exported is gone from the window, and the export keeps it',
+    run(bench) {
+      const memory = new MemfdWindow(MiB);
+      const window = new Window(memory, MiB);
+      const owner = (value: number) => {
+        window.map(4 * page, 2 * page);
+        const before = memory.populatedBytes();
+        const made = bench
+          .exporter()
+          .exportWindow({ fd: memory.fd, space: memory.addressSpace }, 4 * page, 2 * page);
+        window.noteExported(4 * page);
+        const seen = bench.mapped(made.fd, made.sizeBytes);
+        assert.deepEqual(pages(seen), [0, 0]);
+        memory.write(4 * page, new Uint8Array(2 * page).fill(value));
+        assert.deepEqual(pages(seen), [value, value]);
+        return { made, seen, before };
+      };
+      const first = owner(1);
+      assert.equal(window.unmap(4 * page), undefined);
+      assert.equal(memory.populatedBytes(), first.before);
+      const second = owner(2);
+      assert.deepEqual(pages(first.seen), [1, 1]);
+      first.seen.fill(9);
+      assert.deepEqual(pages(second.seen), [2, 2]);
+      window.reset();
+      assert.deepEqual(
+        [pages(first.seen), pages(second.seen)],
+        [
+          [9, 9],
+          [2, 2],
+        ],
+      );
+      assert.equal(memory.populatedBytes(), 0);
+      for (const { made } of [first, second]) made.close();
+      memory.close();
     },
   },
   {
