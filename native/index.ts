@@ -37,7 +37,8 @@ interface Addon {
   registrySize(): [mappings: number, watches: number, guards: number, clears: number];
 
   listenUnix(path: string, backlog: number): number;
-  connectUnix(path: string): number;
+  connectUnix(path: string, wait: boolean): number;
+  createPipe(): [number, number];
   acceptUnix(listener: number): number | undefined;
   socketPair(): [number, number];
   receive(fd: number, into: Uint8Array, at: number, lengthBytes: number, fds: Int32Array): number;
@@ -169,12 +170,17 @@ export function listenUnix(path: string, backlog = 8): number {
 }
 
 /**
- * Connects to a Unix stream socket. Blocks until the listener's backlog has room; the descriptor is
- * non-blocking and close-on-exec afterwards.
- * @throws SystemError ENOENT, ECONNREFUSED, or as connect says.
+ * Connects to a Unix stream socket; the descriptor is non-blocking and close-on-exec afterwards. Blocks until the
+ * listener's backlog has room, unless `wait` is false.
+ * @throws SystemError ENOENT, ECONNREFUSED, EAGAIN when it would have to wait and may not, or as connect says.
  */
-export function connectUnix(path: string): number {
-  return addon.connectUnix(withoutZero(path, 'path'));
+export function connectUnix(path: string, { wait = true }: { readonly wait?: boolean } = {}): number {
+  return addon.connectUnix(withoutZero(path, 'path'), wait);
+}
+
+/** A pipe, close-on-exec: the end to read from is non-blocking, the end to write to is not. */
+export function createPipe(): [read: number, write: number] {
+  return addon.createPipe();
 }
 
 /** Takes one waiting connection, non-blocking and close-on-exec; `undefined` when nobody waits. */

@@ -67,15 +67,16 @@ Napi::Value listenUnix(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), fd.release());
 }
 
-// connectUnix(path): fd
+// connectUnix(path, wait): fd
 Napi::Value connectUnix(const Napi::CallbackInfo& info) {
   Args args(info);
   const std::string path = args.string(0, "path");
+  const bool wait = args.boolean(1, "wait");
   if (args.failed()) return {};
   Address address;
   if (const int failed = fill(address, path)) return fail(info.Env(), failed, "connect");
 
-  OwnedFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  OwnedFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (wait ? 0 : SOCK_NONBLOCK), 0));
   if (!fd) return fail(info.Env(), errno, "socket");
   const auto reach = [&] { return connect(fd.get(), address.get(), address.length); };
   if (retry(reach) != 0) return fail(info.Env(), errno, "connect");
@@ -93,6 +94,19 @@ Napi::Value acceptUnix(const Napi::CallbackInfo& info) {
   if (fd >= 0) return Napi::Number::New(info.Env(), fd);
   if (errno == EAGAIN) return {};
   return fail(info.Env(), errno, "accept4");
+}
+
+// createPipe(): [read fd, write fd]
+Napi::Value createPipe(const Napi::CallbackInfo& info) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) return fail(info.Env(), errno, "pipe2");
+  OwnedFd read(ends[0]);
+  OwnedFd write(ends[1]);
+  if (fcntl(read.get(), F_SETFL, O_NONBLOCK) != 0) return fail(info.Env(), errno, "fcntl");
+  const auto pair = Napi::Array::New(info.Env(), 2);
+  pair.Set(0u, Napi::Number::New(info.Env(), read.release()));
+  pair.Set(1u, Napi::Number::New(info.Env(), write.release()));
+  return pair;
 }
 
 // socketPair(): [fd, fd]
@@ -271,6 +285,7 @@ void exposeSockets(Napi::Object exports) {
   expose<connectUnix>(exports, "connectUnix");
   expose<acceptUnix>(exports, "acceptUnix");
   expose<socketPair>(exports, "socketPair");
+  expose<createPipe>(exports, "createPipe");
   expose<receive>(exports, "receive");
   expose<send>(exports, "send");
   expose<sendDatagram>(exports, "sendDatagram");

@@ -21,7 +21,7 @@ import {
   seals,
   syncDmaBuf,
 } from '../../native/index.ts';
-import type { MemoryExport } from '../gpu/backend.ts';
+import type { MadeExport } from '../gpu/backend.ts';
 
 /** Pages of the guest. A host with larger pages refuses some udmabufs, which then become copies. */
 const PAGE_BYTES = 4096;
@@ -50,7 +50,7 @@ export interface ProbeOptions {
 /** Makes exports. Which way is chosen once, by trying; a single export may still have to be a copy. */
 export class Exporter implements Disposable {
   /** For `GET /v1/info`. */
-  readonly method: { readonly kind: MemoryExport['kind']; readonly reason: string };
+  readonly method: { readonly kind: MadeExport['kind']; readonly reason: string };
   #device: number | undefined;
 
   /**
@@ -82,7 +82,7 @@ export class Exporter implements Disposable {
    * Exports a range of the window, of at least one byte, which begins with a page.
    * @throws SystemError EMFILE, ENOMEM: for the copy
    */
-  exportWindow(window: ExportableWindow, offset: number, sizeBytes: number): MemoryExport {
+  exportWindow(window: ExportableWindow, offset: number, sizeBytes: number): MadeExport {
     const lengthBytes = roundUp(sizeBytes);
     const entries = { addresses: Float64Array.of(offset), ends: Float64Array.of(lengthBytes) };
     return this.#share([{ fd: window.fd, offset, lengthBytes }], window.space, entries);
@@ -93,7 +93,7 @@ export class Exporter implements Disposable {
    * can be written, are shared.
    * @throws SystemError EMFILE, ENOMEM: for the copy
    */
-  exportGuestPages(guest: ExportableGuest, entries: EntryList): MemoryExport {
+  exportGuestPages(guest: ExportableGuest, entries: EntryList): MadeExport {
     const ranges = this.#device === undefined ? [] : guestRanges(guest, entries);
     return this.#share(ranges, guest.space, entries);
   }
@@ -109,7 +109,7 @@ export class Exporter implements Disposable {
   }
 
   /** A udmabuf of the ranges; or a copy of the entries, where `ranges` says why it has to be one. */
-  #share(ranges: MemfdRange[] | string, space: GuestAddressSpace, entries: EntryList): MemoryExport {
+  #share(ranges: MemfdRange[] | string, space: GuestAddressSpace, entries: EntryList): MadeExport {
     const sizeBytes = roundUp(entries.ends.at(-1) ?? 0);
     if (this.#device === undefined) return new Copy(space, entries, sizeBytes, this.method.reason);
     if (typeof ranges === 'string') return new Copy(space, entries, sizeBytes, ranges);
@@ -122,7 +122,7 @@ export class Exporter implements Disposable {
   }
 }
 
-class Udmabuf implements MemoryExport {
+class Udmabuf implements MadeExport {
   readonly kind = 'udmabuf';
   readonly fd: number;
   readonly sizeBytes: number;
@@ -150,7 +150,7 @@ class Udmabuf implements MemoryExport {
   }
 }
 
-class Copy implements MemoryExport {
+class Copy implements MadeExport {
   readonly kind = 'copy';
   readonly fd: number;
   readonly reason: string;

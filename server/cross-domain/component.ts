@@ -1,20 +1,46 @@
 /** The cross-domain kind of context, as the device offers it. */
 import type { Component, Context, ContextHost } from '../gpu/backend.ts';
+import { type Log, RateLimitedLog, SILENT_LOG } from '../log.ts';
 import { encode } from '../wire.ts';
-import { CrossDomainContext } from './context.ts';
-import { CROSS_DOMAIN_VERSION, crossDomainCapset, VIRTIO_GPU_CAPSET_CROSS_DOMAIN } from './protocol.ts';
+import { CrossDomainContext, noCounters, type WaylandChannel } from './context.ts';
+import {
+  CROSS_DOMAIN_CHANNEL_WAYLAND,
+  CROSS_DOMAIN_VERSION,
+  crossDomainCapset,
+  VIRTIO_GPU_CAPSET_CROSS_DOMAIN,
+} from './protocol.ts';
+
+export interface CrossDomainOptions {
+  /** Without it there is no channel to anybody. */
+  readonly wayland?: WaylandChannel;
+  readonly log?: Log;
+}
 
 export class CrossDomain implements Component {
   readonly capsetId = VIRTIO_GPU_CAPSET_CROSS_DOMAIN;
   readonly maxVersion = 0;
-  readonly capset = encode(crossDomainCapset, {
-    version: CROSS_DOMAIN_VERSION,
-    supportedChannels: 0,
-    supportsDmabuf: 0,
-    supportsExternalGpuMemory: 0,
-  });
+  /** Guests read it once: it says what is configured, whether a compositor runs at this moment or not. */
+  readonly capset: Uint8Array;
+  readonly counters = noCounters();
+  readonly #wayland: WaylandChannel | undefined;
+  readonly #log: RateLimitedLog;
 
-  createContext(_host: ContextHost): Context {
-    return new CrossDomainContext();
+  constructor({ wayland, log = SILENT_LOG }: CrossDomainOptions = {}) {
+    this.#wayland = wayland;
+    this.#log = new RateLimitedLog(log);
+    this.capset = encode(crossDomainCapset, {
+      version: CROSS_DOMAIN_VERSION,
+      supportedChannels: wayland === undefined ? 0 : 1 << CROSS_DOMAIN_CHANNEL_WAYLAND,
+      supportsDmabuf: 0,
+      supportsExternalGpuMemory: 0,
+    });
+  }
+
+  createContext({ contextId, name }: ContextHost): Context {
+    return new CrossDomainContext({
+      wayland: this.#wayland,
+      counters: this.counters,
+      note: (message, fields) => this.#log.write('info', message, { contextId, name, ...fields }, message),
+    });
   }
 }

@@ -1,17 +1,35 @@
 /**
- * One guest context of the cross-domain kind. It answers what buffers must look like and makes them; there is no
- * channel to anybody yet, so the only type of channel is none.
+ * One guest context of the cross-domain kind: its commands, its rings, and the order of what comes and goes. What is
+ * sent is never waited for; what comes is written to the channel ring, one message for each fence that the guest has
+ * put there.
  */
+import { closeSync } from 'node:fs';
+import { connectUnix, createPipe } from '../../native/index.ts';
 import type { AttachedResource, Context, ContextBlob } from '../gpu/backend.ts';
 import { GpuFault } from '../gpu/fault.ts';
 import { VIRTIO_GPU_MAP_CACHE_CACHED, VIRTIO_GPU_RESP_ERR_UNSPEC } from '../gpu/protocol.ts';
 import { type Codec, encode, viewOf } from '../wire.ts';
+import { Channel, type OutgoingFd } from './channel.ts';
+import { type Handover, Handovers } from './handovers.ts';
 import { linearLayout } from './images.ts';
+import { classify, type PipeData, ReadPipe, WritePipe } from './pipes.ts';
 import {
   CROSS_DOMAIN_CHANNEL_NONE,
+  CROSS_DOMAIN_CHANNEL_WAYLAND,
   CROSS_DOMAIN_CMD_GET_IMAGE_REQUIREMENTS,
   CROSS_DOMAIN_CMD_INIT,
   CROSS_DOMAIN_CMD_POLL,
+  CROSS_DOMAIN_CMD_READ,
+  CROSS_DOMAIN_CMD_RECEIVE,
+  CROSS_DOMAIN_CMD_SEND,
+  CROSS_DOMAIN_CMD_WRITE,
+  CROSS_DOMAIN_FIRST_READ_PIPE,
+  CROSS_DOMAIN_ID_TYPE_READ_PIPE,
+  CROSS_DOMAIN_ID_TYPE_VIRTGPU_BLOB,
+  CROSS_DOMAIN_ID_TYPE_WRITE_PIPE,
+  CROSS_DOMAIN_MAX_IDENTIFIERS,
+  CROSS_DOMAIN_MAX_READ_BYTES,
+  CROSS_DOMAIN_MAX_RECEIVE_BYTES,
   CROSS_DOMAIN_QUERY_RING,
   CROSS_DOMAIN_RINGS,
   commandHeader,
@@ -21,8 +39,12 @@ import {
   init,
   initLegacy,
   NO_INDEX,
+  pipeData,
   poll,
+  transfer,
 } from './protocol.ts';
+import { MAX_RECEIVED_BYTES, readMemory } from './received-memory.ts';
+import { type GuestFd, type HostMessage, WaylandError, type WaylandStream } from './stream.ts';
 
 const PAGE_BYTES = 4096;
 /** The largest page of a guest: its driver rounds sizes up to its own. */
@@ -33,11 +55,69 @@ const MAX_PAYLOAD_BYTES = 65_536;
 const MAX_IMAGE_BYTES = 2 ** 31 - PAGE_BYTES;
 /** Different images that one guest program may ask about. */
 const MAX_REQUIREMENTS = 65_536;
+/** Pipes and received memory that one guest program may have. */
+const MAX_ITEMS = 4096;
 const FIRST_ID = 2;
+/** Read ahead for a guest that is slow, so that the compositor does not lose patience. */
+const MAX_WAITING_BYTES = 256 * 1024;
+/** Of a READ to nobody: every guest that does not know it gives up. */
+const NO_PIPE = 0xffff_ffff;
+
+/** Where channels of type Wayland lead. */
+export interface WaylandChannel {
+  /** The socket of the compositor. */
+  readonly path: string;
+  /** What understands the streams of one connection. */
+  makeStream(): WaylandStream;
+}
+
+/** Where contexts of a device connect to, and what they count. */
+export interface Channels {
+  /** Undefined where guests have none. */
+  readonly wayland: WaylandChannel | undefined;
+  readonly counters: ChannelCounters;
+  note(message: string, fields: Record<string, unknown>): void;
+}
+
+/** What all contexts of a device have done; plain numbers. */
+export interface ChannelCounters {
+  messagesFromGuest: number;
+  messagesFromHost: number;
+  bytesFromGuest: number;
+  bytesFromHost: number;
+  descriptors: number;
+  copiedBytes: number;
+  pipeBytesToGuest: number;
+  pipeBytesFromGuest: number;
+}
+
+export const noCounters = (): ChannelCounters => ({
+  messagesFromGuest: 0,
+  messagesFromHost: 0,
+  bytesFromGuest: 0,
+  bytesFromHost: 0,
+  descriptors: 0,
+  copiedBytes: 0,
+  pipeBytesToGuest: 0,
+  pipeBytesFromGuest: 0,
+});
 
 interface Rings {
   readonly queryRingId: number;
   readonly channelRingId: number;
+}
+
+/** What came with a descriptor of the host, under the id that the guest knows it by. */
+interface Item {
+  readonly type: number;
+  readonly id: number;
+  readonly sizeBytes: number;
+}
+
+/** A message for the channel ring. */
+interface Waiting {
+  readonly bytes: Uint8Array;
+  readonly items: readonly Item[];
 }
 
 const roundUp = (bytes: number, unit: number) => Math.ceil(bytes / unit) * unit;
@@ -48,14 +128,41 @@ function fail(message: string): never {
 
 export class CrossDomainContext implements Context {
   readonly ringCount = CROSS_DOMAIN_RINGS;
+  readonly #channels: Channels;
   readonly #attached = new Map<number, AttachedResource>();
   /** Bytes of the image, by the id that a blob of it is made with. */
   readonly #requirements = new Map<number, number>();
   readonly #ids = new Map<string, number>();
+  /** Memory that has come from the host, until the guest makes a blob of it. */
+  readonly #memories = new Map<number, { readonly fd: number; readonly sizeBytes: number }>();
+  readonly #readPipes = new Map<number, ReadPipe>();
+  readonly #writePipes = new Map<number, WritePipe>();
+  readonly #handovers = new Handovers(() => this.#disconnect('the host holds on to too many buffers'));
   #nextId = FIRST_ID;
   #rings: Rings | undefined;
-  /** What the guest wants to be told of; nothing ever comes from no channel. */
+  #channel: Channel | undefined;
+  #stream: WaylandStream | undefined;
+  /** Descriptors of the guest that have not been sent, by their number in the stream. */
+  readonly #outgoing = new Map<number, OutgoingFd>();
+  #outgoingCount = 0;
+  /** What has come for the guest, in order. */
+  readonly #waiting: Waiting[] = [];
+  #waitingBytes = 0;
+  /** The guest's wishes to be told, in order. */
   #credits: (() => void)[] = [];
+  /** Set between a message and the moment at which the guest has been told of it. */
+  #turn: NodeJS.Immediate | undefined;
+  /** Whose turn it is among the pipes. */
+  #lastPipe = 0;
+  /** Messages that make the guest's program leave; undefined while there is no reason to. */
+  #closing: Uint8Array[] | undefined;
+  /** Pipes that the guest has done with and whose readers have not. */
+  readonly #ending = new Set<WritePipe>();
+  #closed = false;
+
+  constructor(channels: Channels) {
+    this.#channels = channels;
+  }
 
   submit(commands: Uint8Array): void {
     if (commands.length > MAX_PAYLOAD_BYTES) fail(`${commands.length} bytes of commands`);
@@ -71,16 +178,33 @@ export class CrossDomainContext implements Context {
   }
 
   fence(ringIdx: number, passed: () => void): void {
-    if (ringIdx === CROSS_DOMAIN_QUERY_RING) passed();
-    else this.#credits.push(passed);
+    if (ringIdx === CROSS_DOMAIN_QUERY_RING) {
+      passed();
+      return;
+    }
+    this.#credits.push(passed);
+    this.#deliver();
   }
 
   createBlob(blobId: bigint, sizeBytes: number): ContextBlob {
-    const required = this.#requirements.get(Number(blobId));
+    const id = Number(blobId);
+    const memory = this.#memories.get(id);
+    if (memory) {
+      this.#requireSize(sizeBytes, memory.sizeBytes);
+      this.#memories.delete(id);
+      const initial = readMemory(memory.fd, memory.sizeBytes);
+      closeSync(memory.fd);
+      return { initial, close: () => {} };
+    }
+    const required = this.#requirements.get(id);
     if (required === undefined) return fail(`no image of id ${blobId}`);
-    if (sizeBytes < required || sizeBytes > roundUp(required, MAX_GUEST_PAGE_BYTES))
-      fail(`blob of ${sizeBytes} bytes for an image of ${required}`);
+    this.#requireSize(sizeBytes, required);
     return { close: () => {} };
+  }
+
+  #requireSize(sizeBytes: number, required: number): void {
+    if (sizeBytes < required || sizeBytes > roundUp(required, MAX_GUEST_PAGE_BYTES))
+      fail(`blob of ${sizeBytes} bytes for ${required}`);
   }
 
   attach(resource: AttachedResource): void {
@@ -92,7 +216,17 @@ export class CrossDomainContext implements Context {
   }
 
   close(): void {
+    this.#closed = true;
+    clearImmediate(this.#turn);
     this.#credits = [];
+    this.#dropChannel();
+    for (const pipe of this.#readPipes.values()) pipe.close();
+    for (const pipe of this.#writePipes.values()) pipe.close();
+    for (const { fd } of this.#memories.values()) closeSync(fd);
+    this.#readPipes.clear();
+    this.#writePipes.clear();
+    this.#memories.clear();
+    this.#handovers.close();
     this.#attached.clear();
   }
 
@@ -107,10 +241,18 @@ export class CrossDomainContext implements Context {
       case CROSS_DOMAIN_CMD_POLL:
         decodeBody(poll, body);
         break;
+      case CROSS_DOMAIN_CMD_SEND:
+        this.#send(body);
+        break;
+      case CROSS_DOMAIN_CMD_WRITE:
+        this.#write(body);
+        break;
       default:
         fail(`command ${command}`);
     }
   }
+
+  // ---- INIT and images ----
 
   #init(body: Uint8Array): void {
     if (this.#rings) fail('a second INIT');
@@ -118,8 +260,30 @@ export class CrossDomainContext implements Context {
     for (const id of [rings.queryRingId, rings.channelRingId]) {
       if (this.#attached.get(id)?.kind !== 'guest') fail(`ring ${id} is no guest blob of this context`);
     }
-    if (channelType !== CROSS_DOMAIN_CHANNEL_NONE) fail(`channel of type ${channelType}`);
+    if (channelType === CROSS_DOMAIN_CHANNEL_NONE) {
+      this.#rings = rings;
+      return;
+    }
+    const { wayland } = this.#channels;
+    if (channelType !== CROSS_DOMAIN_CHANNEL_WAYLAND || !wayland) fail(`channel of type ${channelType}`);
     this.#rings = rings;
+    this.#stream = wayland.makeStream();
+    this.#connect(wayland.path);
+  }
+
+  /** The path is looked at now: a compositor that was started anew is found. */
+  #connect(path: string): void {
+    let fd: number;
+    try {
+      fd = connectUnix(path, { wait: false });
+    } catch (error) {
+      this.#disconnect((error as Error).message);
+      fail(`no compositor at ${path}: ${(error as Error).message}`);
+    }
+    this.#channel = new Channel(fd, {
+      received: (bytes, fds) => this.#received(bytes, fds),
+      ended: (reason) => this.#disconnect(reason),
+    });
   }
 
   #getImageRequirements(body: Uint8Array): void {
@@ -169,6 +333,266 @@ export class CrossDomainContext implements Context {
     const ring = this.#rings && this.#attached.get(this.#rings.queryRingId);
     if (!ring?.write(0, answer)) fail('there is no query ring');
   }
+
+  // ---- from the guest ----
+
+  #send(body: Uint8Array): void {
+    const { count, dataBytes, ids, types } = decodeBody(transfer, body);
+    const data = body.subarray(transfer.size, transfer.size + dataBytes);
+    if (count > CROSS_DOMAIN_MAX_IDENTIFIERS || data.length !== dataBytes)
+      fail(`SEND of ${count} identifiers and ${dataBytes} bytes`);
+    if (!this.#channel || !this.#stream) fail('there is no channel');
+    try {
+      const fds = Array.from({ length: count }, (_, i) => this.#openIdentifier(types[i]!, ids[i]!));
+      this.#forward(this.#channel, this.#stream, data, fds);
+    } catch (error) {
+      // Something is missing in the stream now: whoever reads it would understand anything.
+      this.#disconnect((error as Error).message);
+      throw error instanceof GpuFault ? error : fail((error as Error).message);
+    }
+  }
+
+  #openIdentifier(type: number, id: number): GuestFd & { readonly outgoing: OutgoingFd } {
+    switch (type) {
+      case CROSS_DOMAIN_ID_TYPE_VIRTGPU_BLOB: {
+        const resource = this.#attached.get(id);
+        if (resource?.kind !== 'host3d') return fail(`resource ${id} is no buffer of this context`);
+        const handover = this.#handovers.of(resource);
+        return { kind: 'blob', bufferId: handover.id, outgoing: this.#outgoingBuffer(handover) };
+      }
+      case CROSS_DOMAIN_ID_TYPE_READ_PIPE:
+        return { kind: 'pipe', outgoing: this.#openReadPipe(id) };
+      default:
+        return fail(`identifier of type ${type}`);
+    }
+  }
+
+  #outgoingBuffer(handover: Handover): OutgoingFd {
+    return { fd: handover.fd, release: this.#handovers.pin(handover) };
+  }
+
+  /** A pipe that the host will write to; the guest has chosen the id. */
+  #openReadPipe(id: number): OutgoingFd {
+    if (id < CROSS_DOMAIN_FIRST_READ_PIPE || this.#readPipes.has(id) || this.#readPipes.size >= MAX_ITEMS)
+      fail(`read pipe ${id}`);
+    const [read, write] = createPipe();
+    this.#readPipes.set(id, new ReadPipe(read, () => this.#deliver()));
+    return { fd: write, release: () => closeSync(write) };
+  }
+
+  #forward(
+    channel: Channel,
+    stream: WaylandStream,
+    data: Uint8Array,
+    fds: readonly (GuestFd & { readonly outgoing: OutgoingFd })[],
+  ): void {
+    const { counters } = this.#channels;
+    for (const { outgoing } of fds) this.#outgoing.set(this.#outgoingCount++, outgoing);
+    counters.bytesFromGuest += data.length;
+    counters.descriptors += fds.length;
+    const { forward, reply, droppedFds } = stream.fromGuest(data.slice(), fds);
+    for (const message of forward) {
+      counters.messagesFromGuest++;
+      for (const { bufferId, offset, lengthBytes } of message.copies) {
+        counters.copiedBytes += this.#handovers.find(bufferId)?.refresh(offset, lengthBytes) ?? 0;
+      }
+      channel.send(
+        message.bytes,
+        message.fds.map((index) => this.#takeOutgoing(index)),
+      );
+    }
+    for (const index of droppedFds) this.#takeOutgoing(index).release();
+    this.#enqueue(reply, []);
+  }
+
+  #takeOutgoing(index: number): OutgoingFd {
+    const outgoing = this.#outgoing.get(index) as OutgoingFd;
+    this.#outgoing.delete(index);
+    return outgoing;
+  }
+
+  #write(body: Uint8Array): void {
+    const { id, hangUp, dataBytes } = decodeBody(pipeData, body);
+    const data = body.subarray(pipeData.size, pipeData.size + dataBytes);
+    if (data.length !== dataBytes) fail(`WRITE of ${dataBytes} bytes in ${body.length}`);
+    const pipe = this.#writePipes.get(id);
+    if (!pipe) fail(`no pipe ${id}`);
+    this.#channels.counters.pipeBytesFromGuest += dataBytes;
+    pipe.write(data.slice());
+    if (hangUp === 0) return;
+    pipe.end();
+    this.#writePipes.delete(id);
+    if (pipe.unwrittenBytes > 0) this.#ending.add(pipe);
+  }
+
+  // ---- from the host ----
+
+  #received(bytes: Uint8Array, fds: number[]): void {
+    const { counters } = this.#channels;
+    counters.bytesFromHost += bytes.length;
+    counters.descriptors += fds.length;
+    const pending = [...fds];
+    try {
+      const { messages, droppedFds } = this.#stream!.fromHost(bytes, fds);
+      for (const message of messages) this.#enqueueMessage(message, pending);
+      for (const fd of droppedFds) {
+        pending.splice(pending.indexOf(fd), 1);
+        closeSync(fd);
+      }
+    } catch (error) {
+      if (!(error instanceof WaylandError)) throw error;
+      this.#disconnect(error.message);
+    }
+    this.#deliver();
+  }
+
+  #enqueueMessage({ bytes, fds }: HostMessage, pending: number[]): void {
+    this.#channels.counters.messagesFromHost++;
+    const items = fds.map((fd) => {
+      pending.splice(pending.indexOf(fd), 1);
+      return this.#makeItem(fd);
+    });
+    this.#enqueue(bytes, items);
+  }
+
+  #makeItem(fd: number): Item {
+    const { kind, sizeBytes } = classify(fd);
+    const id = this.#nextId++;
+    if (kind === 'memory' && sizeBytes <= MAX_RECEIVED_BYTES && this.#memories.size < MAX_ITEMS) {
+      this.#memories.set(id, { fd, sizeBytes });
+      return { type: CROSS_DOMAIN_ID_TYPE_VIRTGPU_BLOB, id, sizeBytes };
+    }
+    const isPipe = kind === 'pipe' && this.#writePipes.size < MAX_ITEMS;
+    if (!isPipe) {
+      this.#channels.note('a descriptor of the compositor means nothing to guests', { kind, sizeBytes });
+      closeSync(fd);
+    }
+    // What cannot be passed on is a pipe that nobody reads: the guest's descriptors stay in step.
+    this.#writePipes.set(id, new WritePipe(isPipe ? fd : undefined));
+    return { type: CROSS_DOMAIN_ID_TYPE_WRITE_PIPE, id, sizeBytes: 0 };
+  }
+
+  #enqueue(bytes: Uint8Array, items: readonly Item[]): void {
+    if (bytes.length === 0) return;
+    this.#waiting.push({ bytes, items });
+    this.#waitingBytes += bytes.length;
+    if (this.#channel) this.#channel.reading = this.#waitingBytes < MAX_WAITING_BYTES;
+  }
+
+  // ---- to the guest ----
+
+  /** Writes one message to the channel ring, if there is one and the guest waits for it. */
+  #deliver(): void {
+    if (this.#turn || this.#credits.length === 0 || this.#closed) return;
+    const message = this.#nextMessage();
+    if (!message) return;
+    const ring = this.#rings && this.#attached.get(this.#rings.channelRingId);
+    if (!ring?.write(0, message)) {
+      this.#disconnect('the channel ring is gone');
+      return;
+    }
+    const passed = this.#credits.shift() as () => void;
+    // The ring holds one message: the next one waits until the guest has been told of this one.
+    this.#turn = setImmediate(() => {
+      this.#turn = undefined;
+      this.#deliver();
+    });
+    passed();
+  }
+
+  /** The stream goes first, then one pipe after the other. */
+  #nextMessage(): Uint8Array | undefined {
+    if (this.#waiting.length > 0) return this.#nextReceive();
+    return this.#closing?.shift() ?? this.#nextRead();
+  }
+
+  /** As many whole messages as fit, with at most one pipe: some guests understand no more. */
+  #nextReceive(): Uint8Array {
+    const parts: Uint8Array[] = [];
+    const items: Item[] = [];
+    let bytes = 0;
+    for (let first = this.#waiting[0]; first; first = this.#waiting[0]) {
+      const room = CROSS_DOMAIN_MAX_RECEIVE_BYTES - bytes;
+      if (parts.length > 0 && (first.bytes.length > room || !fitsTogether(items, first.items))) break;
+      this.#waiting.shift();
+      items.push(...first.items);
+      parts.push(first.bytes.subarray(0, room));
+      bytes += Math.min(room, first.bytes.length);
+      if (first.bytes.length > room) this.#waiting.unshift({ bytes: first.bytes.subarray(room), items: [] });
+    }
+    this.#waitingBytes -= bytes;
+    if (this.#channel) this.#channel.reading = this.#waitingBytes < MAX_WAITING_BYTES;
+    return receiveMessage(items, parts);
+  }
+
+  #nextRead(): Uint8Array | undefined {
+    const ready = [...this.#readPipes].filter(([, pipe]) => pipe.isReady);
+    const start = ready.findIndex(([id]) => id > this.#lastPipe);
+    const inTurn = start < 0 ? ready : [...ready.slice(start), ...ready.slice(0, start)];
+    for (const [id, pipe] of inTurn) {
+      const data = pipe.read(CROSS_DOMAIN_MAX_READ_BYTES);
+      if (!data) continue;
+      this.#lastPipe = id;
+      if (data.hangUp) {
+        pipe.close();
+        this.#readPipes.delete(id);
+      }
+      this.#channels.counters.pipeBytesToGuest += data.bytes.length;
+      return readMessage(id, data);
+    }
+    return undefined;
+  }
+
+  // ---- the end of a channel ----
+
+  /** What has come is still delivered; then the guest is told, in the three ways that guests understand. */
+  #disconnect(reason: string): void {
+    if (this.#closing || this.#closed) return;
+    this.#channels.note('a channel has ended', { reason });
+    const error = this.#stream?.closingError('the connection to the compositor has ended');
+    if (error) this.#enqueue(error, []);
+    this.#closing = [
+      receiveMessage([], []),
+      readMessage(NO_PIPE, { bytes: new Uint8Array(0), hangUp: true }),
+    ];
+    this.#dropChannel();
+    this.#deliver();
+  }
+
+  #dropChannel(): void {
+    this.#channel?.close();
+    this.#channel = undefined;
+    for (const outgoing of this.#outgoing.values()) outgoing.release();
+    this.#outgoing.clear();
+    for (const pipe of this.#ending) pipe.close();
+    this.#ending.clear();
+  }
+}
+
+const isPipe = ({ type }: Item) => type === CROSS_DOMAIN_ID_TYPE_WRITE_PIPE;
+const fitsTogether = (some: readonly Item[], more: readonly Item[]) =>
+  some.length + more.length <= CROSS_DOMAIN_MAX_IDENTIFIERS && !(some.some(isPipe) && more.some(isPipe));
+
+/** Guests compare the first word as a whole: only the command is in the header. */
+const ringHeader = (command: number) => encode(commandHeader, { command, ringIdx: 0, sizeBytes: 0 });
+
+function receiveMessage(items: readonly Item[], parts: readonly Uint8Array[]): Uint8Array {
+  const data = Buffer.concat(parts);
+  const of = (value: (item: Item) => number) =>
+    Array.from({ length: CROSS_DOMAIN_MAX_IDENTIFIERS }, (_, i) => (items[i] ? value(items[i]) : 0));
+  const body = encode(transfer, {
+    count: items.length,
+    dataBytes: data.length,
+    ids: of(({ id }) => id),
+    types: of(({ type }) => type),
+    sizes: of(({ sizeBytes }) => sizeBytes),
+  });
+  return Buffer.concat([ringHeader(CROSS_DOMAIN_CMD_RECEIVE), body, data]);
+}
+
+function readMessage(id: number, { bytes, hangUp }: PipeData): Uint8Array {
+  const body = encode(pipeData, { id, hangUp: hangUp ? 1 : 0, dataBytes: bytes.length });
+  return Buffer.concat([ringHeader(CROSS_DOMAIN_CMD_READ), body, bytes]);
 }
 
 /** The body of a command; what is behind it is of no interest. */

@@ -1,6 +1,6 @@
 /** Resources as the contexts they are attached to see them: bytes, and descriptors for others. */
 import type { GuestMemory } from '../../pci/index.ts';
-import type { AttachedResource, Exports, MemoryExport } from './backend.ts';
+import type { AttachedResource, Exports, MadeExport, MemoryExport } from './backend.ts';
 import { GpuFault } from './fault.ts';
 import { type GuestBytes, guestBytes } from './guest-bytes.ts';
 import { VIRTIO_GPU_RESP_ERR_UNSPEC } from './protocol.ts';
@@ -25,6 +25,7 @@ export function attachedResource(memories: Memories, resource: Resource): Attach
   const isInside = (offset: number, { length }: Uint8Array) => offset >= 0 && offset + length <= sizeBytes;
   return {
     id,
+    identity: resource,
     kind,
     sizeBytes,
     write: (offset, from) => isInside(offset, from) && bytes.write(offset, from),
@@ -68,7 +69,7 @@ function cannotBeShown({ id }: Resource): never {
 }
 
 /** A copy is refreshed only as long as its source is what it was made of. */
-function onlyWhile(made: MemoryExport, isThere: () => boolean): MemoryExport {
+function onlyWhile(made: MadeExport, isThere: () => boolean): MemoryExport {
   const { fd, kind, reason, sizeBytes } = made;
   return {
     fd,
@@ -76,6 +77,7 @@ function onlyWhile(made: MemoryExport, isThere: () => boolean): MemoryExport {
     ...(reason === undefined ? {} : { reason }),
     sizeBytes,
     refresh: (offset, lengthBytes) => (isThere() ? made.refresh(offset, lengthBytes) : undefined),
+    isCurrent: isThere,
     othersHoldIt: () => made.othersHoldIt(),
     close: () => made.close(),
   };

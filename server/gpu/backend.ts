@@ -60,7 +60,13 @@ export interface WindowMemory {
 }
 
 /** A descriptor through which a process of the host sees a blob, and nothing else. */
-export interface MemoryExport {
+export interface MemoryExport extends MadeExport {
+  /** Whether what it was made of still is where it was; afterwards a copy cannot be refreshed. */
+  isCurrent(): boolean;
+}
+
+/** The same without knowledge of what it was made of. */
+export interface MadeExport {
   /** Stays the export's. */
   readonly fd: number;
   /** A udmabuf is the very pages; a copy shows what was in them at the last refresh. */
@@ -82,8 +88,8 @@ export interface MemoryExport {
 
 /** Hands memory to processes of the host. Throws what the system says when there is no memory or descriptor left. */
 export interface Exports {
-  exportWindow(offset: number, sizeBytes: number): MemoryExport;
-  exportGuestPages(backing: Backing): MemoryExport;
+  exportWindow(offset: number, sizeBytes: number): MadeExport;
+  exportGuestPages(backing: Backing): MadeExport;
 }
 
 /** One kind of context: what `--context-types` names. A capability set tells guests of it. */
@@ -105,6 +111,8 @@ export interface ContextHost {
 /** A resource as the contexts it is attached to see it. It stays valid until it is detached. */
 export interface AttachedResource {
   readonly id: number;
+  /** The same object whenever the same resource is attached; another one for another resource of the same id. */
+  readonly identity: object;
   readonly kind: '2d' | 'guest' | 'host3d';
   readonly sizeBytes: number;
   /** Copies bytes in; false when they do not lie in memory that is there now. */
@@ -133,7 +141,7 @@ export interface ContextBlob {
 export interface Context {
   /** Rings that fences may be on, from 0; at most 64. */
   readonly ringCount: number;
-  /** Runs a command stream: whole 32-bit words, a private copy. */
+  /** Runs a command stream: a private copy, of any length. */
   submit(commands: Uint8Array): void;
   /**
    * Calls back once, when everything submitted before on this ring is done; possibly before it returns. After `close`

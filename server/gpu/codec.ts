@@ -221,11 +221,11 @@ export function readControlCommand(
   }
 }
 
-/** The command stream behind a SUBMIT_3D: whole words, copied once. */
+/** The command stream behind a SUBMIT_3D, copied once. Cross-domain contexts have streams that are not whole words. */
 function readCommands(source: RequestSource): Uint8Array {
   const { size } = body(submit3d, source);
   const from = ctrlHeader.size + submit3d.size;
-  if (size > MAX_SUBMIT_BYTES || size % 4 !== 0 || source.readableBytes - from < size) {
+  if (size > MAX_SUBMIT_BYTES || source.readableBytes - from < size) {
     throw new GpuFault(
       VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER,
       `command stream of ${size} bytes in a request of ${source.readableBytes}`,

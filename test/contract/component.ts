@@ -21,6 +21,7 @@ export function fakeResource(
   const isInside = (offset: number, length: number) => offset >= 0 && offset + length <= sizeBytes;
   return {
     id,
+    identity: {},
     kind: 'guest',
     sizeBytes,
     bytes,

@@ -1,5 +1,14 @@
 import { spawn } from 'node:child_process';
-import { closeSync, existsSync, fstatSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fstatSync,
+  readFileSync,
+  readSync,
+  statSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import {
@@ -7,6 +16,7 @@ import {
   connectUnix,
   createEventfd,
   createMemfd,
+  createPipe,
   drainEventfd,
   listenUnix,
   receive,
@@ -340,4 +350,24 @@ test('an exception of a list of descriptors comes through', () => {
     },
   });
   expect(() => send(left, new Uint8Array(1), 0, 1, trap)).toThrow('from the getter');
+});
+
+test('a listener whose backlog is full is reported, not waited for, if so wanted', () => {
+  const path = join(temporaryFolder(), 'full.sock');
+  forTest(listenUnix(path, 0));
+  const connect = () => forTest(connectUnix(path, { wait: false }));
+  connect();
+  expect(() => Array.from({ length: 10 }, connect)).toThrow(
+    expect.objectContaining({ code: 'EAGAIN', syscall: 'connect' }),
+  );
+});
+
+test('a pipe has two ends, close-on-exec, of which only the one to read from never waits', () => {
+  const [read, write] = createPipe();
+  for (const fd of [read, write]) expect(fdFlags(forTest(fd)) & closeOnExec).toBe(closeOnExec);
+  expect([read, write].map((fd) => fdFlags(fd) & nonBlocking)).toEqual([nonBlocking, 0]);
+  writeSync(write, 'through');
+  const into = Buffer.alloc(10);
+  expect(into.toString('utf8', 0, readSync(read, into))).toBe('through');
+  expect(() => readSync(read, into)).toThrow(expect.objectContaining({ code: 'EAGAIN' }));
 });

@@ -35,7 +35,7 @@ export class TestContext implements Context {
   }
 
   submit(commands: Uint8Array): void {
-    const words = [...new Uint32Array(commands.buffer, commands.byteOffset, commands.length / 4)];
+    const words = [...new Uint32Array(commands.buffer, commands.byteOffset, commands.length >> 2)];
     if (words[0] === REFUSED_WORD) throw new GpuFault(0x1200, 'refused, as asked');
     this.submitted.push(words);
   }

@@ -13,7 +13,7 @@ import {
   seals,
 } from '../../../native/index.ts';
 import { Exporter } from '../../../server/backends/exports.ts';
-import type { MemoryExport } from '../../../server/gpu/backend.ts';
+import type { MadeExport } from '../../../server/gpu/backend.ts';
 import { forTest, openFds, temporaryFolder } from '../../native/support.ts';
 
 const page = 4096;
@@ -39,13 +39,13 @@ function filledWindow(): { fd: number; space: GuestAddressSpace; bytes: Uint8Arr
   return { fd, space, bytes };
 }
 
-function closedInTheEnd<T extends MemoryExport>(made: T): T {
+function closedInTheEnd<T extends MadeExport>(made: T): T {
   onTestFinished(() => made.close());
   return made;
 }
 
 /** What a host process sees, page by page: its first byte and its last. */
-function seenThrough({ fd, sizeBytes }: MemoryExport): [first: number, last: number][] {
+function seenThrough({ fd, sizeBytes }: MadeExport): [first: number, last: number][] {
   const bytes = Buffer.alloc(sizeBytes);
   readSync(fd, bytes, 0, sizeBytes, 0);
   return Array.from({ length: sizeBytes / page }, (_, index) => [

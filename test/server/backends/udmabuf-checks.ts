@@ -21,7 +21,7 @@ import {
 } from '../../../native/index.ts';
 import { Exporter } from '../../../server/backends/exports.ts';
 import { MemfdWindow } from '../../../server/backends/window-memory.ts';
-import type { MemoryExport } from '../../../server/gpu/backend.ts';
+import type { MadeExport } from '../../../server/gpu/backend.ts';
 import { Window } from '../../../server/gpu/window.ts';
 
 export interface Check {
@@ -96,14 +96,14 @@ export class Bench {
     return this.#mapping(fd, lengthBytes).bytes(0, lengthBytes);
   }
 
-  exportWindow(exporter: Exporter, offset: number, sizeBytes: number): MemoryExport {
+  exportWindow(exporter: Exporter, offset: number, sizeBytes: number): MadeExport {
     const window = { fd: this.window.fd, space: this.windowSpace };
     const made = exporter.exportWindow(window, offset, sizeBytes);
     return this.#later(made, () => made.close());
   }
 
   /** A guest whose memory is `files`, each at a multiple of a gibibyte. */
-  exportGuestPages(exporter: Exporter, files: readonly Memory[], entries: EntryList): MemoryExport {
+  exportGuestPages(exporter: Exporter, files: readonly Memory[], entries: EntryList): MadeExport {
     const space = this.#spaceOf(...files);
     const resolve = (address: number, lengthBytes: number) => {
       const file = files[Math.floor(address / GiB)];

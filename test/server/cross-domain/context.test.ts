@@ -130,7 +130,7 @@ describe('blobs', () => {
   });
 
   test.each([5000, 8191, 65_537])('of %i bytes are not', (sizeBytes) => {
-    expect(blob(2, sizeBytes)).toThrow('for an image of 8192');
+    expect(blob(2, sizeBytes)).toThrow('for 8192');
   });
 
   test.each([0, 1, 3, 99])('of an id that means no image (%i) are not', (id) => {
@@ -182,7 +182,7 @@ describe('a command stream', () => {
     context.submit(join(poll(), query(100, 100, 'XR24'), poll()));
     expect(ring.bytes[0]).toBe(400 & 0xff);
     ring.bytes.fill(0);
-    expect(() => context.submit(join(poll(), command(4), query(100, 100, 'XR24')))).toThrow('command 4');
+    expect(() => context.submit(join(poll(), command(8), query(100, 100, 'XR24')))).toThrow('command 8');
     expect(ring.bytes[0]).toBe(0);
   });
 

@@ -1,0 +1,119 @@
+/** The connection of one context to a server of the host: bytes and descriptors both ways, never waiting. */
+import { closeSync } from 'node:fs';
+import { DISCONNECT, READABLE, receive, send, Watch, WOULD_BLOCK, WRITABLE } from '../../native/index.ts';
+
+/** What the other side has not taken; more, and the connection is given up. */
+const MAX_UNSENT_BYTES = 16 * 2 ** 20;
+const READ_BYTES = 16_384;
+/** As many as one message can have. */
+const MAX_FDS = 253;
+
+/** A descriptor on its way out. Released once it has been sent, or never will be. */
+export interface OutgoingFd {
+  readonly fd: number;
+  release(): void;
+}
+
+interface Outgoing {
+  readonly bytes: Uint8Array;
+  at: number;
+  readonly fds: readonly OutgoingFd[];
+}
+
+export interface ChannelEvents {
+  /** Bytes and descriptors have come; the descriptors are the receiver's to close. */
+  received(bytes: Uint8Array, fds: number[]): void;
+  /** The other side has gone, or cannot be followed. */
+  ended(reason: string): void;
+}
+
+export class Channel {
+  readonly #fd: number;
+  readonly #events: ChannelEvents;
+  readonly #watch: Watch;
+  readonly #buffer = new Uint8Array(READ_BYTES);
+  readonly #fds = new Int32Array(1 + MAX_FDS);
+  readonly #unsent: Outgoing[] = [];
+  #unsentBytes = 0;
+  #isReading = true;
+  #closed = false;
+
+  /** Takes ownership of the socket. */
+  constructor(fd: number, events: ChannelEvents) {
+    this.#fd = fd;
+    this.#events = events;
+    this.#watch = new Watch(fd, READABLE, (ready) => this.#onReady(ready));
+  }
+
+  get unsentBytes(): number {
+    return this.#unsentBytes;
+  }
+
+  /** Whether to go on reading: what is not read waits in the kernel, and then at the other side. */
+  set reading(wanted: boolean) {
+    if (wanted === this.#isReading) return;
+    this.#isReading = wanted;
+    this.#listen();
+  }
+
+  /** Sends, or keeps in order for later. Descriptors go with the first byte. Throws when too much is waiting. */
+  send(bytes: Uint8Array, fds: readonly OutgoingFd[]): void {
+    this.#unsent.push({ bytes, at: 0, fds });
+    this.#unsentBytes += bytes.length;
+    if (this.#unsent.length === 1) this.#flush();
+    if (this.#unsentBytes > MAX_UNSENT_BYTES) throw new Error('the other side does not take what is sent');
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#watch.close();
+    closeSync(this.#fd);
+    for (const { fds } of this.#unsent.splice(0)) for (const one of fds) one.release();
+    this.#unsentBytes = 0;
+  }
+
+  #onReady(ready: number): void {
+    try {
+      if (ready & WRITABLE) this.#flush();
+      if (ready & (READABLE | DISCONNECT) && this.#isReading) this.#read();
+    } catch (error) {
+      this.#end((error as Error).message);
+    }
+  }
+
+  #read(): void {
+    const count = receive(this.#fd, this.#buffer, 0, READ_BYTES, this.#fds);
+    if (count === WOULD_BLOCK) return;
+    if (count === 0) {
+      this.#end('the other side has closed the connection');
+      return;
+    }
+    const fds = Array.from(this.#fds.subarray(1, 1 + (this.#fds[0] as number)));
+    this.#events.received(this.#buffer.slice(0, count), fds);
+  }
+
+  #flush(): void {
+    for (let first = this.#unsent[0]; first && !this.#closed; first = this.#unsent[0]) {
+      const fds = first.at === 0 ? first.fds.map(({ fd }) => fd) : [];
+      const count = send(this.#fd, first.bytes, first.at, first.bytes.length - first.at, fds);
+      if (count === WOULD_BLOCK) break;
+      if (first.at === 0) for (const one of first.fds) one.release();
+      first.at += count;
+      this.#unsentBytes -= count;
+      if (first.at === first.bytes.length) this.#unsent.shift();
+    }
+    this.#listen();
+  }
+
+  #listen(): void {
+    if (this.#closed) return;
+    this.#watch.setEvents((this.#isReading ? READABLE : 0) | (this.#unsent.length > 0 ? WRITABLE : 0));
+  }
+
+  #end(reason: string): void {
+    if (this.#closed) return;
+    this.close();
+    this.#events.ended(reason);
+  }
+}
