@@ -69,6 +69,10 @@ export const ROOMS: readonly Room[] = [
       'server/gpu/fault.ts',
       'server/gpu/protocol.ts',
       'server/wire.ts',
+      'server/log.ts',
+      'native/',
+      'node:',
+      'zod',
     ],
   },
   {

@@ -7,6 +7,7 @@ import {
   GuestAddressSpace,
   gather,
   Mapping,
+  nextData,
   punchHole,
 } from '../../native/index.ts';
 import type { PixelSource } from '../displays/display.ts';
@@ -34,6 +35,11 @@ export class MemfdWindow implements WindowMemory {
       closeSync(this.fd);
       throw error;
     }
+  }
+
+  isPopulated(offset: number, lengthBytes: number): boolean {
+    const data = nextData(this.fd, offset);
+    return data !== undefined && data < offset + lengthBytes;
   }
 
   clear(offset: number, lengthBytes: number): Job | undefined {

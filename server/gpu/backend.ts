@@ -47,6 +47,8 @@ export interface Job {
 /** The memory behind the host-visible BAR. Offsets and lengths are whole pages inside it. */
 export interface WindowMemory {
   readonly sizeBytes: number;
+  /** Whether a range has any pages. */
+  isPopulated(offset: number, lengthBytes: number): boolean;
   /** Makes a range read as zeros and keeps its pages where it has some. Undefined when it is done on return. */
   clear(offset: number, lengthBytes: number): Job | undefined;
   /** Makes a range read as zeros and gives its pages back to the host. */

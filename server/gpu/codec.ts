@@ -181,12 +181,12 @@ export function readControlCommand(
   header: CtrlHeader,
   source: RequestSource,
   maxEntries: number,
-  features: bigint,
+  features: number,
 ): ControlCommand {
   const { type, ctxId } = header;
   const layout = CONTROL_BODIES[type as keyof typeof CONTROL_BODIES];
   const needed = NEEDED_FEATURES[type];
-  if (needed && !((features >> BigInt(needed.bit)) & 1n)) {
+  if (needed && !((features >>> needed.bit) & 1)) {
     throw new GpuFault(needed.code, `${commandName(type)} without feature ${needed.bit}`);
   }
   if (layout) {
@@ -309,7 +309,9 @@ export const responseCode = (response: Response): number =>
 
 const EMPTY_MODE: Of<typeof displayOne> = { rect: { x: 0, y: 0, width: 0, height: 0 }, enabled: 0, flags: 0 };
 
-function encodeBody(response: Response): Uint8Array | undefined {
+type Mapped = Extract<Response, { readonly type: typeof VIRTIO_GPU_RESP_OK_MAP_INFO }>;
+
+function encodeBody(response: Exclude<Response, Mapped>): Uint8Array | undefined {
   switch (response.type) {
     case VIRTIO_GPU_RESP_OK_NODATA:
     case 'error':
@@ -327,8 +329,6 @@ function encodeBody(response: Response): Uint8Array | undefined {
       return response.data;
     case VIRTIO_GPU_RESP_OK_RESOURCE_UUID:
       return encode(uuidResponse, response);
-    case VIRTIO_GPU_RESP_OK_MAP_INFO:
-      return encode(mapInfoResponse, response);
     default:
       return response satisfies never;
   }
@@ -336,7 +336,7 @@ function encodeBody(response: Response): Uint8Array | undefined {
 
 /**
  * The bytes of a response. A fenced request gets its fence back, with the context and ring it belongs to
- * (5.7.6.7); everything else in the header is 0. The buffer is reused by the next response without a body.
+ * (5.7.6.7); everything else in the header is 0. The buffer may be reused by the next response.
  */
 export function encodeResponse(request: CtrlHeader | undefined, response: Response): Uint8Array {
   const type = responseCode(response);
@@ -344,6 +344,11 @@ export function encodeResponse(request: CtrlHeader | undefined, response: Respon
     request && request.flags & VIRTIO_GPU_FLAG_FENCE
       ? fencedHeader(type, request)
       : { type, flags: 0, fenceId: 0n, ctxId: 0, ringIdx: 0 };
+  if (response.type === VIRTIO_GPU_RESP_OK_MAP_INFO) {
+    ctrlHeader.put(mappedView, 0, header);
+    mapInfoResponse.put(mappedView, ctrlHeader.size, response);
+    return mappedResponse;
+  }
   const responseBody = encodeBody(response);
   if (!responseBody) {
     ctrlHeader.put(plainView, 0, header);
@@ -357,6 +362,9 @@ export function encodeResponse(request: CtrlHeader | undefined, response: Respon
 
 const plainResponse = new Uint8Array(ctrlHeader.size);
 const plainView = viewOf(plainResponse);
+/** Guests map and unmap often. */
+const mappedResponse = new Uint8Array(ctrlHeader.size + mapInfoResponse.size);
+const mappedView = viewOf(mappedResponse);
 
 function fencedHeader(type: number, { flags, fenceId, ctxId, ringIdx }: CtrlHeader): CtrlHeader {
   const withRing = (flags & VIRTIO_GPU_FLAG_INFO_RING_IDX) !== 0;

@@ -120,7 +120,7 @@ export class GpuDevice implements VirtioDevice {
       contexts: new Contexts({ memories: { memory, window, exports: options.exports }, limits, components }),
       events: new DisplayEvents(),
       copiedBytes: { transfers: 0, flushes: 0 },
-      features: 0n,
+      features: 0,
     };
     this.#observer = {
       command: (type, response) => this.#count(type, response),
@@ -183,8 +183,7 @@ export class GpuDevice implements VirtioDevice {
 
   activate(session: DriverSession): void {
     this.#session = session;
-    this.#state.features = session.features;
-    this.#state.window?.start();
+    this.#state.features = Number(session.features & 0xffff_ffffn);
   }
 
   /** The cursor goes first: it is what the user's hand follows. */
@@ -198,6 +197,7 @@ export class GpuDevice implements VirtioDevice {
     }
     const control = this.#session?.queues[CONTROL_QUEUE];
     if (control && pending & (1 << CONTROL_QUEUE)) {
+      this.#state.window?.watch();
       this.#fences.answerReady();
       const empty = pump(control, budget, (chain) =>
         runControl(this.#state, this.#fences, control, chain, this.#observer),
@@ -210,7 +210,7 @@ export class GpuDevice implements VirtioDevice {
   reset(): void {
     const { scanouts, contexts, resources, window, events } = this.#state;
     this.#session = undefined;
-    this.#state.features = 0n;
+    this.#state.features = 0;
     this.#fences.clear();
     scanouts.clear();
     contexts.clear();

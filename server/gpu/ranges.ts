@@ -41,6 +41,7 @@ export class RangeSet {
 
   /** Takes out whatever of a range is in the set. */
   remove(range: Range): void {
+    if (this.#bytes === 0) return;
     const first = firstEndingAfter(this.#ranges, range.offset);
     let last = first;
     const rest: Range[] = [];

@@ -27,8 +27,8 @@ export interface GpuState {
   readonly events: DisplayEvents;
   /** Guest bytes copied: into images by transfers, and out of what is shown, for viewers, by flushes. */
   readonly copiedBytes: { transfers: number; flushes: number };
-  /** What the driver has negotiated. */
-  features: bigint;
+  /** What the driver has negotiated of the device's own bits, which are below 32. */
+  features: number;
 }
 
 /** An answer that may be given when the job is done. */
@@ -44,8 +44,8 @@ export function refuse(message: string): never {
   throw new GpuFault(VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER, message);
 }
 
-export const hasFeature = ({ features }: { readonly features: bigint }, bit: number): boolean =>
-  ((features >> BigInt(bit)) & 1n) === 1n;
+export const hasFeature = ({ features }: { readonly features: number }, bit: number): boolean =>
+  ((features >>> bit) & 1) === 1;
 
 /** Every entry must be guest memory now. Whether it still is, each transfer finds out anew. */
 export function checkMapped(memory: GuestMemory, { addresses, ends }: Backing): void {

@@ -69,12 +69,15 @@ export class Window {
     return this.#mapped.reduce((sum, range) => sum + (range.isExported ? range.lengthBytes : 0), 0);
   }
 
-  /** There is a driver, which may write to the window at any time, and anywhere. */
-  start(): void {
-    this.#patrol ??= setInterval(() => this.#look(), this.#patrolMs).unref();
+  /** There is a driver that does something, and may write to the window at any time, and anywhere. */
+  watch(): void {
+    this.#patrol ??= setTimeout(() => this.#look(), this.#patrolMs).unref();
   }
 
-  /** Gives a blob the range at `offset`, which reads as zeros but for `initial`. A fault when it cannot be had. */
+  /**
+   * Gives a blob the range at `offset`. It reads as zeros but for `initial`, and for what the guest itself has written
+   * there while it was no blob's. A fault when the range cannot be had.
+   */
   map(offset: number, sizeBytes: number, initial?: Uint8Array): void {
     const range = { offset, lengthBytes: pagesOf(sizeBytes), isExported: false };
     if (offset % WINDOW_PAGE_BYTES !== 0 || endOf(range) > this.memory.sizeBytes) {
@@ -106,8 +109,9 @@ export class Window {
       this.memory.punch(offset, range.lengthBytes);
       return undefined;
     }
-    this.#kept.add(range);
     this.#isBusy = true;
+    if (!this.memory.isPopulated(offset, range.lengthBytes)) return undefined;
+    this.#kept.add(range);
     const job = this.memory.clear(offset, range.lengthBytes);
     if (job) this.#noteClearing({ offset, lengthBytes: range.lengthBytes, job });
     return job;
@@ -120,7 +124,7 @@ export class Window {
 
   /** The whole window reads as zeros and costs nothing when this returns. */
   reset(): void {
-    clearInterval(this.#patrol);
+    clearTimeout(this.#patrol);
     this.#patrol = undefined;
     this.#finishClearing({ offset: 0, lengthBytes: this.memory.sizeBytes });
     this.#mapped.length = 0;
@@ -157,9 +161,11 @@ export class Window {
 
   /** Pages are kept for who needs them soon, which is when blobs come and go. */
   #look(): void {
-    const hasRest = this.#kept.bytes > 0 || this.memory.populatedBytes() > this.#mappedBytes;
-    if (hasRest && !this.#isBusy) this.#trim();
+    this.#patrol = undefined;
+    if (this.#kept.bytes === 0 && this.memory.populatedBytes() <= this.#mappedBytes) return;
+    if (!this.#isBusy) this.#trim();
     this.#isBusy = false;
+    this.watch();
   }
 
   #indexOf(offset: number): number {

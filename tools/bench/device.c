@@ -18,7 +18,8 @@
 #define VIRTIO_PCI_CAP_COMMON_CFG 1
 #define VIRTIO_PCI_CAP_NOTIFY_CFG 2
 #define VIRTIO_PCI_CAP_DEVICE_CFG 4
-#define VIRTIO_PCI_CAP_TYPES 5
+#define VIRTIO_PCI_CAP_SHARED_MEMORY_CFG 8
+#define VIRTIO_PCI_CAP_TYPES 9
 #define VIRTIO_PCI_CAP_CFG_TYPE 3
 #define VIRTIO_PCI_CAP_BAR 4
 #define VIRTIO_PCI_CAP_OFFSET 8
@@ -47,6 +48,9 @@ enum common_config {
 #define STATUS_FEATURES_OK 8u
 
 /* Bits of the lower and the upper feature word. */
+#define FEATURE_GPU_VIRGL (1u << 0)
+#define FEATURE_GPU_RESOURCE_BLOB (1u << 3)
+#define FEATURE_GPU_CONTEXT_INIT (1u << 4)
 #define FEATURE_INDIRECT_DESC (1u << 28)
 #define FEATURE_EVENT_IDX (1u << 29)
 #define FEATURE_VERSION_1 (1u << 0)
@@ -60,6 +64,7 @@ struct structures {
   struct place common;
   struct place notify;
   struct place device;
+  struct place window;
   uint32_t notify_multiplier;
 };
 
@@ -99,6 +104,7 @@ static struct structures find_structures(struct connection *connection) {
       .common = found[VIRTIO_PCI_CAP_COMMON_CFG],
       .notify = found[VIRTIO_PCI_CAP_NOTIFY_CFG],
       .device = found[VIRTIO_PCI_CAP_DEVICE_CFG],
+      .window = found[VIRTIO_PCI_CAP_SHARED_MEMORY_CFG],
       .notify_multiplier = notify_multiplier,
   };
 }
@@ -107,7 +113,14 @@ static struct structures find_structures(struct connection *connection) {
 static void negotiate(struct connection *connection, struct place common) {
   vfio_user_write(connection, at(common, DEVICE_STATUS), 0, 1);
   vfio_user_write(connection, at(common, DEVICE_STATUS), STATUS_ACKNOWLEDGE | STATUS_DRIVER, 1);
-  const uint32_t features[] = {FEATURE_INDIRECT_DESC | FEATURE_EVENT_IDX, FEATURE_VERSION_1};
+  /* Those of the device itself where it offers them, as Linux does; the others it must have. */
+  vfio_user_write(connection, at(common, DEVICE_FEATURE_SELECT), 0, 4);
+  uint32_t offered = vfio_user_read(connection, at(common, DEVICE_FEATURE), 4);
+  uint32_t blobs = FEATURE_GPU_VIRGL | FEATURE_GPU_RESOURCE_BLOB | FEATURE_GPU_CONTEXT_INIT;
+  const uint32_t features[] = {
+      FEATURE_INDIRECT_DESC | FEATURE_EVENT_IDX | (offered & blobs),
+      FEATURE_VERSION_1,
+  };
   for (uint32_t word = 0; word < 2; word++) {
     vfio_user_write(connection, at(common, DRIVER_FEATURE_SELECT), word, 4);
     vfio_user_write(connection, at(common, DRIVER_FEATURE), features[word], 4);
@@ -171,5 +184,6 @@ struct driver device_bring_up(const char *path, struct ram *ram) {
   driver.common_config = constant(connection, at(structures.common, DEVICE_FEATURE));
   driver.device_config = constant(connection, at(structures.device, DEVICE_CONFIG_NUM_SCANOUTS));
   if (driver.device_config.value == 0) fail("the device has no scanouts");
+  driver.window = structures.window;
   return driver;
 }

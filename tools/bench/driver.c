@@ -7,16 +7,19 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "gpu.h"
-
 #define INTERRUPT_TIMEOUT_MS 10000
 #define CONTROL_QUEUE 0
 
 /* --- commands --- */
 
-static void add_in_place(struct queue *queue, const void *command, uint32_t length) {
-  uint8_t *answer = queue->memory->answer[queue_next_head(queue)];
+static void add_in_place(struct driver *driver, const void *command, uint32_t length) {
+  struct queue *queue = &driver->control;
+  uint16_t head = queue_next_head(queue);
+  uint8_t *answer = queue->memory->answer[head];
   memset(answer, 0, sizeof(struct virtio_gpu_ctrl_hdr));
+  const struct virtio_gpu_ctrl_hdr *header = command;
+  bool is_map = header->type == VIRTIO_GPU_CMD_RESOURCE_MAP_BLOB;
+  driver->expected[head] = is_map ? VIRTIO_GPU_RESP_OK_MAP_INFO : VIRTIO_GPU_RESP_OK_NODATA;
   queue_add(queue, command, length, answer, ANSWER_BYTES);
 }
 
@@ -25,7 +28,7 @@ void driver_add(struct driver *driver, const void *command, uint32_t length) {
   uint8_t *request = queue->memory->request[queue_next_head(queue)];
   if (length > REQUEST_BYTES) fail("request of %u bytes", length);
   memcpy(request, command, length);
-  add_in_place(queue, request, length);
+  add_in_place(driver, request, length);
 }
 
 void driver_kick(struct driver *driver) {
@@ -54,17 +57,24 @@ static void wait_for_used(struct driver *driver) {
   }
 }
 
+static void check_answer(const struct driver *driver, const struct virtq_used_elem *element) {
+  if (element->id >= QUEUE_SIZE) fail("used element names head %u", element->id);
+  struct virtio_gpu_resp_map_info answer;
+  memcpy(&answer, driver->control.memory->answer[element->id], sizeof answer);
+  bool is_map = driver->expected[element->id] == VIRTIO_GPU_RESP_OK_MAP_INFO;
+  size_t length = is_map ? sizeof answer : sizeof answer.hdr;
+  if (answer.hdr.type != driver->expected[element->id])
+    fail("a command was refused with 0x%x", answer.hdr.type);
+  if (element->len != length) fail("answer of %u bytes, expected %zu", element->len, length);
+  if (is_map && answer.map_info != VIRTIO_GPU_MAP_CACHE_CACHED)
+    fail("a blob is mapped with 0x%x", answer.map_info);
+}
+
 /* Takes what is done; true when nothing is left to wait for. */
 static bool take_all(struct driver *driver) {
   struct queue *queue = &driver->control;
   struct virtq_used_elem element;
-  while (queue_take(queue, &element)) {
-    if (element.id >= QUEUE_SIZE) fail("used element names head %u", element.id);
-    struct virtio_gpu_ctrl_hdr answer;
-    memcpy(&answer, queue->memory->answer[element.id], sizeof answer);
-    if (element.len != sizeof answer) fail("answer of %u bytes, expected %zu", element.len, sizeof answer);
-    if (answer.type != VIRTIO_GPU_RESP_OK_NODATA) fail("a command was refused with 0x%x", answer.type);
-  }
+  while (queue_take(queue, &element)) check_answer(driver, &element);
   return queue->taken == queue->added;
 }
 
@@ -72,9 +82,10 @@ uint32_t driver_finish(struct driver *driver) {
   for (uint32_t interrupts = 1;; interrupts++) {
     wait_for_used(driver);
     acknowledge_interrupt(driver);
-    if (take_all(driver)) return interrupts;
-    queue_enable_interrupt(&driver->control);
-    if (take_all(driver)) return interrupts;
+    do {
+      if (take_all(driver)) return interrupts;
+      queue_enable_interrupt(&driver->control);
+    } while (queue_has_used(&driver->control)); /* The device may not have seen that this is wanted. */
   }
 }
 
@@ -87,7 +98,7 @@ void driver_command(struct driver *driver, const void *command, uint32_t length)
 
 void driver_command_in_place(struct driver *driver, const void *command, uint32_t length) {
   queue_enable_interrupt(&driver->control);
-  add_in_place(&driver->control, command, length);
+  add_in_place(driver, command, length);
   driver_kick(driver);
   driver_finish(driver);
 }
@@ -95,7 +106,7 @@ void driver_command_in_place(struct driver *driver, const void *command, uint32_
 static void add_cheap_command(struct driver *driver) {
   struct virtio_gpu_resource_flush flush = {
       .hdr.type = VIRTIO_GPU_CMD_RESOURCE_FLUSH,
-      .r = {.width = 64, .height = 64},
+      .r = driver->rect,
       .resource_id = driver->resource_id,
   };
   driver_add(driver, &flush, sizeof flush);

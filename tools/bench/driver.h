@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "gpu.h"
 #include "measure.h"
 #include "queue.h"
 #include "vfio-user.h"
@@ -28,11 +29,16 @@ struct driver {
   struct constant_register config_space;
   struct constant_register common_config;
   struct constant_register device_config;
+  /* The host-visible window, which does not begin with region 0 where there is one. */
+  struct place window;
   /* What RESOURCE_FLUSH names when only its cost as a command matters. */
   uint32_t resource_id;
+  struct virtio_gpu_rect rect;
+  /* By head: which answer is a good one. */
+  uint32_t expected[QUEUE_SIZE];
 };
 
-/* Makes a command available whose answer carries no data. */
+/* Makes a command available; only MAP_BLOB may have an answer with data. */
 void driver_add(struct driver *driver, const void *command, uint32_t length);
 /* Rings the doorbell and takes the answer to that. */
 void driver_kick(struct driver *driver);

@@ -3,14 +3,15 @@
  *
  * The floor under the server's figures: the same driver (driver.h, frames.h), with the least that C can do at
  * the other end of the socket, on the server's CPU. That answers a register access with one recv and one
- * send. At a doorbell it sends the answer, copies the picture if a request says so, marks every request done,
- * and signals the eventfd.
+ * send. At a doorbell it sends the answer, copies the picture if a request says so, gives the pages of a blob
+ * that is unmapped back to the host, marks every request done, and signals the eventfd.
  *
  * One more order:
  *
  *   calls few|loop    `loop`: what a plain server with an event loop does, epoll_wait, a recv for the header
  *                     and one for the body; `few`, the default, is the floor
  */
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,9 +20,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "blobs.h"
 #include "driver.h"
 #include "frames.h"
-#include "gpu.h"
 
 #define READ_VALUE 0x10501af4u
 
@@ -38,6 +39,8 @@ struct device {
   struct shared *shared;
   const struct picture *picture;
   uint8_t *image;
+  int window;
+  uint64_t offsets[BLOBS];
   uint16_t done;
 };
 
@@ -63,17 +66,46 @@ static void answer(const struct device *device, struct vfio_user_access_message 
   if (send(device->socket, message, size, MSG_NOSIGNAL) != (ssize_t)size) _exit(1);
 }
 
+/* The pages of a blob go back to the host, if it has any: whoever maps the range next gets new ones. */
+static void punch(const struct device *device, uint64_t offset) {
+  off_t data = lseek(device->window, (off_t)offset, SEEK_DATA);
+  if (data < 0 || (uint64_t)data >= offset + PICTURE_BYTES) return;
+  int mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+  if (fallocate(device->window, mode, (off_t)offset, PICTURE_BYTES) != 0) _exit(1);
+}
+
+/* Returns the length of the answer. */
+static uint32_t execute(struct device *device, const uint8_t *request, uint8_t *answer_bytes) {
+  struct virtio_gpu_resource_map_blob command;
+  struct virtio_gpu_resp_map_info result = {.hdr.type = VIRTIO_GPU_RESP_OK_NODATA};
+  uint32_t length = sizeof result.hdr;
+  memcpy(&command, request, sizeof command);
+  switch (command.hdr.type) {
+    case VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D: picture_gather(device->picture, device->image); break;
+    case VIRTIO_GPU_CMD_RESOURCE_MAP_BLOB:
+      device->offsets[command.resource_id - FIRST_BLOB_ID] = command.offset;
+      result = (struct virtio_gpu_resp_map_info){
+          .hdr.type = VIRTIO_GPU_RESP_OK_MAP_INFO,
+          .map_info = VIRTIO_GPU_MAP_CACHE_CACHED,
+      };
+      length = sizeof result;
+      break;
+    case VIRTIO_GPU_CMD_RESOURCE_UNMAP_BLOB:
+      punch(device, device->offsets[command.resource_id - FIRST_BLOB_ID]);
+      break;
+    default: break;
+  }
+  memcpy(answer_bytes, &result, length);
+  return length;
+}
+
 static void complete_requests(struct device *device) {
   struct queue_memory *memory = device->queue;
   uint16_t until = atomic_load_explicit(&memory->avail.idx, memory_order_acquire);
   for (; device->done != until; device->done++) {
     uint16_t head = memory->avail.ring[device->done % QUEUE_SIZE];
-    struct virtio_gpu_ctrl_hdr request;
-    memcpy(&request, memory->request[head], sizeof request);
-    if (request.type == VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D) picture_gather(device->picture, device->image);
-    struct virtio_gpu_ctrl_hdr ok = {.type = VIRTIO_GPU_RESP_OK_NODATA};
-    memcpy(memory->answer[head], &ok, sizeof ok);
-    memory->used.ring[device->done % QUEUE_SIZE] = (struct virtq_used_elem){head, sizeof ok};
+    uint32_t length = execute(device, memory->request[head], memory->answer[head]);
+    memory->used.ring[device->done % QUEUE_SIZE] = (struct virtq_used_elem){head, length};
   }
   atomic_store(&memory->used.avail_event, device->done);
   atomic_store(&memory->used.idx, device->done);
@@ -99,7 +131,7 @@ static _Noreturn void serve(struct device *device, int cpu) {
 
 /* --- start --- */
 
-static void start_device(struct device *device, int cpu) {
+static pid_t start_device(struct device *device, int cpu) {
   struct epoll_event event = {.events = EPOLLIN};
   device->epoll = epoll_create1(EPOLL_CLOEXEC);
   if (device->epoll < 0 || epoll_ctl(device->epoll, EPOLL_CTL_ADD, device->socket, &event) != 0)
@@ -108,6 +140,7 @@ static void start_device(struct device *device, int cpu) {
   if (pid < 0) fail_errno("fork");
   if (pid == 0) serve(device, cpu);
   close(device->socket);
+  return pid;
 }
 
 static void set_calls(struct shared *shared, const char *calls) {
@@ -135,7 +168,10 @@ int main(int argc, char **argv) {
       .config_space = any,
       .common_config = any,
       .device_config = any,
+      .resource_id = FRAME_RESOURCE_ID,
+      .rect = {.width = 64, .height = 64},
   };
+  struct file_window window = memfd_make("bench-window", (uint64_t)BLOB_PLACES * BLOB_DISTANCE);
   struct device device = {
       .socket = ends[1],
       .interrupt = interrupt,
@@ -143,14 +179,16 @@ int main(int argc, char **argv) {
       .shared = ram_take(&ram, sizeof(struct shared)),
       .picture = &picture,
       .image = picture_make_image(),
+      .window = window.fd,
   };
-  start_device(&device, cpu);
-  struct frames frames = {&driver, &picture, &copier};
+  pid_t pid = start_device(&device, cpu);
+  struct frames frames = {&driver, &picture, &copier, pid, false};
+  struct blobs blobs = {&driver, pid, window};
   printf("{}");
   order_answered();
 
   for (struct order order; order_next(&order);) {
-    if (driver_obey(&driver, &order)) continue;
+    if (driver_obey(&driver, &order) || blobs_obey(&blobs, &order)) continue;
     if (frames_obey(&frames, &order)) {
       if (picture_hash(device.image) != picture_hash(picture.flat))
         fail("the device in C copied another picture");

@@ -3,12 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "gpu.h"
-
 static const struct virtio_gpu_rect whole = {.width = PICTURE_WIDTH, .height = PICTURE_HEIGHT};
 
-/* From the first store to the ring until the interrupt after which both commands are done. */
-static uint64_t send_frame(struct driver *driver) {
+/* From the first store to the ring until the interrupt after which all commands are done. */
+static uint64_t send_frame(const struct frames *frames) {
+  struct driver *driver = frames->driver;
   struct virtio_gpu_transfer_to_host_2d transfer = {
       .hdr.type = VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D,
       .r = whole,
@@ -17,11 +16,11 @@ static uint64_t send_frame(struct driver *driver) {
   struct virtio_gpu_resource_flush flush = {
       .hdr.type = VIRTIO_GPU_CMD_RESOURCE_FLUSH,
       .r = whole,
-      .resource_id = FRAME_RESOURCE_ID,
+      .resource_id = frames->is_blob ? FRAME_BLOB_ID : FRAME_RESOURCE_ID,
   };
   uint64_t start = now_ns();
   queue_enable_interrupt(&driver->control);
-  driver_add(driver, &transfer, sizeof transfer);
+  if (!frames->is_blob) driver_add(driver, &transfer, sizeof transfer);
   driver_add(driver, &flush, sizeof flush);
   driver_kick(driver);
   driver_finish(driver);
@@ -40,11 +39,12 @@ static void measure(struct frames *frames, bool is_written, uint32_t count) {
   samples_begin(&sent, count);
   samples_begin(&gathered, count);
   samples_begin(&flat, count);
+  uint64_t used_before = idle_thread_ns(frames->device);
   for (uint32_t i = 0; i < count; i++) {
     painted += is_written;
     if (is_written) picture_paint_pages(picture, painted);
     else copier_look_at_pages(copier);
-    samples_add(&sent, send_frame(frames->driver));
+    samples_add(&sent, send_frame(frames));
     if (is_written) picture_paint_pages(picture, painted);
     else copier_look_at_pages(copier);
     samples_add(&gathered, copier_gather(copier));
@@ -52,11 +52,12 @@ static void measure(struct frames *frames, bool is_written, uint32_t count) {
     else copier_look_at_flat(copier);
     samples_add(&flat, copier_copy_flat(copier));
   }
+  double used = (double)(idle_thread_ns(frames->device) - used_before) / count;
   uint32_t hash = picture_hash(picture->flat);
   check_hash("gather loop", copier_gather_hash(copier), hash);
   check_hash("plain copy", copier_flat_hash(copier), hash);
 
-  printf("{\"hash\":%u,", hash);
+  printf("{\"hash\":%u,\"mainThread\":%.1f,", hash, used);
   samples_print("frame", &sent);
   putchar(',');
   samples_print("gather", &gathered);

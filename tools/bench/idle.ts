@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { allowedCpus, builtProgram, cpuUse, memoryOf, Program } from './programs.ts';
+import { allowedCpus, builtProgram, cpuUse, memfdBytes, memoryOf, Program } from './programs.ts';
 import type { Aim, Book } from './report.ts';
 
 /** V8 collects garbage 8 s after the last work, perhaps again after 8 s more, and then never. */
@@ -15,6 +15,8 @@ const START_AIM: Aim = { value: 'at most', limit: 200 };
 /** The kernel's unit is 10 ms; less than a tenth of it is rounding. */
 const IDLE_AIM: Aim = { value: 'at most', limit: 1, shown: '0' };
 const NEVER_AIM: Aim = { value: 'at most', limit: 0, shown: '0' };
+const WINDOW_SIZE = '8G';
+const WINDOW_AIM: Aim = { value: 'at most', limit: 1, shown: '< 1' };
 
 /** What `launch` says. */
 interface Launched {
@@ -44,11 +46,14 @@ class Servers implements AsyncDisposable {
     return join(this.#folder, `${name}.sock`);
   }
 
-  command(name: string, options: { api?: boolean } = {}): string[] {
+  command(name: string, options: { api?: boolean; windowSize?: string } = {}): string[] {
     return [
       ...[process.execPath, program, '--socket-path', this.socketPath(name)],
       ...['--display', this.#display, '--log-level', 'warn'],
       ...(options.api ? ['--api-socket', this.socketPath(`${name}-api`)] : []),
+      ...(options.windowSize
+        ? ['--context-types', 'cross-domain', '--host-visible-size', options.windowSize]
+        : []),
     ];
   }
 
@@ -77,8 +82,8 @@ export async function measureStarts(book: Book, count: number, display: string):
 }
 
 /**
- * Watches two servers doing nothing while `meanwhile` runs: others can slow an idle process down, but not wake it.
- * Then looks at the memory of one that works.
+ * Watches servers doing nothing while `meanwhile` runs: others can slow an idle process down, but not wake it. Then
+ * looks at what their windows cost, and at the memory of one that works.
  */
 export async function measureIdle(
   book: Book,
@@ -92,16 +97,16 @@ export async function measureIdle(
   await using alone = await launch('ready', servers.command('alone'));
   await using api = await launch('ready', servers.command('api', { api: true }));
   await using connected = await launch('ready', servers.command('connected'));
+  await using windowed = await launch('ready', servers.command('windowed', { windowSize: WINDOW_SIZE }));
   await sleep(500);
   const memory = (started: { readonly ready: Launched }) => memoryOf(started.ready.pid);
   const atStart = memory(connected);
   const atStartWithApi = memory(api);
   const someCpu = String(allowedCpus()[0]);
-  await using client = await Program.start([
-    builtProgram('client'),
-    servers.socketPath('connected'),
-    someCpu,
-  ]);
+  const startClient = (name: string) =>
+    Program.start([builtProgram('client'), servers.socketPath(name), someCpu]);
+  await using client = await startClient('connected');
+  await using _silent = await startClient('windowed');
   const broughtUp = memory(connected);
 
   const watch = async ({ ready: { pid } }: { readonly ready: Launched }) => {
@@ -110,10 +115,16 @@ export async function measureIdle(
     await sleep(seconds * 1000);
     return { before, after: cpuUse(pid) };
   };
-  const [aloneUse, connectedUse] = await Promise.all([watch(alone), watch(connected), meanwhile()]);
+  const [aloneUse, connectedUse, windowedUse] = await Promise.all([
+    watch(alone),
+    watch(connected),
+    watch(windowed),
+    meanwhile(),
+  ]);
   for (const [who, { before, after }] of [
     ['no client', aloneUse],
     ['silent client', connectedUse],
+    [`window of ${WINDOW_SIZE}`, windowedUse],
   ] as const) {
     book.raw.push({ who: 'idle', what: who, answer: { before, after } });
     const used = { value: after.milliseconds - before.milliseconds };
@@ -121,6 +132,14 @@ export async function measureIdle(
     book.note(`CPU in ${seconds} s idle, ${who}`, 'ms', used, { aim: IDLE_AIM });
     book.note(`context switches, ${who}`, '', switches, { aim: NEVER_AIM });
   }
+
+  const [without, withWindow] = [memory(connected), memory(windowed)];
+  const windowBytes = memfdBytes(windowed.ready.pid, 'host-visible');
+  book.raw.push({ who: 'memory', what: 'window', answer: { without, withWindow, windowBytes } });
+  const more = { value: withWindow.resident - without.resident };
+  book.note(`resident, window of ${WINDOW_SIZE}, above none`, 'MiB', more, { aim: WINDOW_AIM });
+  const behind = { value: withWindow.shared - without.shared + windowBytes / 2 ** 20 };
+  book.note(`memory of a window of ${WINDOW_SIZE}`, 'MiB', behind, { aim: WINDOW_AIM });
 
   await client.order('frames', 'written', FRAMES);
   const floor = memory(bare);

@@ -10,8 +10,11 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <time.h>
+#include <unistd.h>
 
 #define NS_PER_SECOND 1000000000ull
+/* Long enough for a process that has nothing to do any more to sleep. */
+#define SETTLE_US 2000
 
 _Noreturn void fail(const char *format, ...) {
   va_list arguments;
@@ -31,6 +34,24 @@ uint64_t now_ns(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   return (uint64_t)now.tv_sec * NS_PER_SECOND + (uint64_t)now.tv_nsec;
+}
+
+uint64_t idle_thread_ns(pid_t pid) {
+  usleep(SETTLE_US);
+  char path[64];
+  snprintf(path, sizeof path, "/proc/%d/task/%d/schedstat", (int)pid, (int)pid);
+  FILE *file = fopen(path, "r");
+  uint64_t used;
+  if (file == NULL || fscanf(file, "%" SCNu64, &used) != 1) fail_errno(path);
+  fclose(file);
+  return used;
+}
+
+uint64_t all_threads_ns(pid_t pid) {
+  clockid_t clock;
+  struct timespec used;
+  if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &used) != 0) fail("no clock of %d", (int)pid);
+  return (uint64_t)used.tv_sec * NS_PER_SECOND + (uint64_t)used.tv_nsec;
 }
 
 static uint32_t parse_number(const char *text) {

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 /* Ends the process with this message on stderr: one that goes on after a surprise measures nothing. */
 _Noreturn void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -15,6 +16,12 @@ _Noreturn void fail(const char *format, ...) __attribute__((format(printf, 1, 2)
 _Noreturn void fail_errno(const char *what);
 
 uint64_t now_ns(void);
+/*
+ * Time on a CPU: of the main thread of a process, and of all its threads. To be asked when it has nothing to do
+ * any more: the first waits a moment, because both are exact only while the threads sleep.
+ */
+uint64_t idle_thread_ns(pid_t pid);
+uint64_t all_threads_ns(pid_t pid);
 /* The number of a CPU in an argument. */
 int cpu_number(const char *text);
 /* Keeps this process on one CPU from now on. */

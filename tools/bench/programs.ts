@@ -1,12 +1,14 @@
 /** The processes of the benchmark. None of them outlives the runner, however that one ends. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { basename } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 const ORDER_TIMEOUT_MS = 120_000;
 const END_TIMEOUT_MS = 10_000;
+/** The unit of `st_blocks`. */
+const BLOCK_BYTES = 512;
 
 /** A program that `Makefile` builds. */
 export function builtProgram(name: 'client' | 'floor' | 'launch'): string {
@@ -131,6 +133,16 @@ export function memoryOf(pid: number): Memory {
     shared: mebibytes(status, 'RssShmem'),
     proportional: mebibytes(rollup, 'Pss'),
   };
+}
+
+/** Memory, also in swap, behind the memfd of this name that a process has open. */
+export function memfdBytes(pid: number, name: string): number {
+  const folder = `/proc/${pid}/fd`;
+  const fd = readdirSync(folder).find((one) =>
+    readlinkSync(`${folder}/${one}`).startsWith(`/memfd:${name} `),
+  );
+  if (!fd) throw new Error(`process ${pid} has no memfd ${name}`);
+  return statSync(`${folder}/${fd}`).blocks * BLOCK_BYTES;
 }
 
 /** The CPUs this process may use. */

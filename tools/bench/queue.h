@@ -47,7 +47,7 @@ struct virtq_used {
 };
 _Static_assert(offsetof(struct virtq_used, avail_event) == 4 + 8 * QUEUE_SIZE, "virtq_used");
 
-#define REQUEST_BYTES 64u
+#define REQUEST_BYTES 128u
 #define ANSWER_BYTES 64u
 
 /* What lies in guest RAM. Requests and answers are those of short commands, by head. */

@@ -7,15 +7,23 @@
 
 #include "measure.h"
 
-struct ram ram_make(void) {
-  struct ram ram = {.fd = memfd_create("bench-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
-  if (ram.fd < 0) fail_errno("memfd_create");
-  if (ftruncate(ram.fd, RAM_BYTES) != 0) fail_errno("ftruncate");
-  if (fcntl(ram.fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) fail_errno("F_ADD_SEALS");
-  void *bytes = mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, ram.fd, 0);
+struct file_window map_file(int fd, uint64_t length) {
+  void *bytes = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   if (bytes == MAP_FAILED) fail_errno("mmap");
-  ram.bytes = bytes;
-  return ram;
+  return (struct file_window){fd, bytes, length};
+}
+
+struct file_window memfd_make(const char *name, uint64_t length) {
+  int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (fd < 0) fail_errno("memfd_create");
+  if (ftruncate(fd, (off_t)length) != 0) fail_errno("ftruncate");
+  if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) fail_errno("F_ADD_SEALS");
+  return map_file(fd, length);
+}
+
+struct ram ram_make(void) {
+  struct file_window memfd = memfd_make("bench-ram", RAM_BYTES);
+  return (struct ram){.fd = memfd.fd, .bytes = memfd.bytes};
 }
 
 void *ram_take(struct ram *ram, size_t length) {

@@ -19,6 +19,16 @@ struct ram {
   size_t taken;
 };
 
+/* A file, mapped whole. */
+struct file_window {
+  int fd;
+  uint8_t *bytes;
+  uint64_t length;
+};
+
+struct file_window map_file(int fd, uint64_t length);
+/* A memfd of zeros that keeps its size. */
+struct file_window memfd_make(const char *name, uint64_t length);
 struct ram ram_make(void);
 /* Whole pages, zeroed and present. */
 void *ram_take(struct ram *ram, size_t length);

@@ -1,94 +1,37 @@
 /** The driver in C against the server and against the floor, in turns. */
 import { type Server, startServer } from '../testbed/server.ts';
-import { allowedCpus, builtProgram, Program } from './programs.ts';
+import { measureBlobs, Viewer, WITH_WINDOW } from './blobs.ts';
+import {
+  BATCH,
+  BATCHES,
+  type BatchTimes,
+  type Distribution,
+  Drivers,
+  FRAMES,
+  type FrameTimes,
+  findPlaces,
+  gigabytesPerSecond,
+  micros,
+  type Place,
+  perSecond,
+  speeds,
+  TRANSFER_AIM,
+} from './drivers.ts';
+import { builtProgram, Program } from './programs.ts';
 import { type Aim, Book } from './report.ts';
 
 /** How often each thing is done in one round. */
 const READS = 3000;
 const DOORBELLS = 1000;
 const SINGLE_COMMANDS = 1000;
-const BATCHES = 300;
-const BATCH = 32;
-const FRAMES = 15;
-const PICTURE_BYTES = 1920 * 1080 * 4;
 const WARM_UP_ROUNDS = 2;
+/** The server with the viewer sees nothing but frames: too few until its code is compiled. */
+const WARM_UP_FRAMES = 600;
 
+const NO_COPY_AIM: Aim = { value: 'at most', limit: 0, shown: '0' };
 const ROUND_TRIP_AIM: Aim = { ratio: 'at most', limit: 1.5 };
-const TRANSFER_AIM: Aim = { ratio: 'at least', limit: 0.8 };
-
-/** What the programs tell of many times, in nanoseconds. */
-interface Distribution {
-  readonly count: number;
-  readonly min: number;
-  readonly median: number;
-  readonly p90: number;
-  readonly p99: number;
-  readonly max: number;
-  readonly mean: number;
-}
-
-/** Where the driver runs; the server has a CPU of its own, or the same. */
-interface Place {
-  readonly name: string;
-  readonly driverCpu: number;
-  /** The aims are about this place. */
-  readonly isJudged: { readonly roundTrip: boolean; readonly transfer: boolean };
-}
-
-type Order = readonly (string | number)[];
-
-/** The two drivers, and the book their answers go into. */
-class Drivers {
-  readonly #server: Program;
-  readonly #floor: Program;
-  readonly #book: Book;
-  round = 0;
-  place = '';
-
-  constructor(server: Program, floor: Program, book: Book) {
-    this.#server = server;
-    this.#floor = floor;
-    this.#book = book;
-  }
-
-  async moveTo({ driverCpu, name }: Place): Promise<void> {
-    this.place = name;
-    await this.#server.order('cpu', driverCpu);
-    await this.#floor.order('cpu', driverCpu);
-  }
-
-  /** The same order to both. Who goes first changes from round to round. */
-  async both<T>(...order: Order): Promise<{ server: T; floor: T }> {
-    if (this.round % 2 === 0) {
-      const floor = await this.floor<T>(...order);
-      return { server: await this.server<T>(...order), floor };
-    }
-    const server = await this.server<T>(...order);
-    return { server, floor: await this.floor<T>(...order) };
-  }
-
-  server<T>(...order: Order): Promise<T> {
-    return this.#ask<T>('server', this.#server, order);
-  }
-
-  floor<T>(...order: Order): Promise<T> {
-    return this.#ask<T>('floor', this.#floor, order);
-  }
-
-  async #ask<T>(who: string, program: Program, order: Order): Promise<T> {
-    const answer = await program.order<T>(...order);
-    this.#book.raw.push({ round: this.round, place: this.place, who, order: order.join(' '), answer });
-    return answer;
-  }
-}
 
 // ---- one round at one place ----
-
-/** Microseconds of both at one point of their distributions. */
-const micros = (
-  times: { readonly server: Distribution; readonly floor: Distribution },
-  point: 'median' | 'p99' = 'median',
-) => ({ value: times.server[point] / 1000, floor: times.floor[point] / 1000 });
 
 async function measureReads(drivers: Drivers, book: Book, place: Place): Promise<void> {
   type Answer = { readonly read: Distribution };
@@ -123,14 +66,12 @@ async function measureDoorbells(drivers: Drivers, book: Book, { name }: Place): 
 }
 
 async function measureCommands(drivers: Drivers, book: Book, { name }: Place): Promise<void> {
-  type Answer = { readonly batch: Distribution };
   for (const [size, count] of [
     [1, SINGLE_COMMANDS],
     [BATCH, BATCHES],
   ] as const) {
-    const perSecond = ({ batch }: Answer) => (size * 1e9) / batch.median;
-    const { server, floor } = await drivers.both<Answer>('commands', size, count);
-    const figure = { value: perSecond(server), floor: perSecond(floor) };
+    const { server, floor } = await drivers.both<BatchTimes>('commands', size, count);
+    const figure = { value: perSecond(server, size), floor: perSecond(floor, size) };
     book.note(`commands, batches of ${size}, ${name}`, '1/s', figure, { floor: 'device in C' });
   }
 }
@@ -140,19 +81,9 @@ async function measureCommands(drivers: Drivers, book: Book, { name }: Place): P
  * has the loop it is compared with beside it, over the same pages.
  */
 async function measureFrames(drivers: Drivers, book: Book, { name, isJudged }: Place): Promise<void> {
-  type Answer = {
-    readonly frame: Distribution;
-    readonly gather: Distribution;
-    readonly flat: Distribution;
-  };
-  const gigabytesPerSecond = (time: Distribution) => PICTURE_BYTES / time.min;
-  const speeds = ({ frame, gather }: Answer) => ({
-    value: gigabytesPerSecond(frame),
-    floor: gigabytesPerSecond(gather),
-  });
   const more = { floor: 'gather loop' };
   for (const data of ['written', 'unmodified'] as const) {
-    const { server, floor } = await drivers.both<Answer>('frames', data, FRAMES);
+    const { server, floor } = await drivers.both<FrameTimes>('frames', data, FRAMES);
     const aim = data === 'written' && isJudged.transfer ? { aim: TRANSFER_AIM } : {};
     book.note(`1080p ${data}, ${name}`, 'GB/s', speeds(server), { ...more, ...aim });
     const time = { value: server.frame.median / 1e6, floor: server.gather.median / 1e6 };
@@ -163,32 +94,24 @@ async function measureFrames(drivers: Drivers, book: Book, { name, isJudged }: P
   }
 }
 
-async function measurePlace(drivers: Drivers, book: Book, place: Place): Promise<void> {
-  await drivers.moveTo(place);
-  await measureReads(drivers, book, place);
-  await measureDoorbells(drivers, book, place);
-  await measureCommands(drivers, book, place);
-  await measureFrames(drivers, book, place);
+/** The drivers of one round, by what they are at. */
+type Subjects = Readonly<Record<'plain' | 'blobs' | 'watched', Drivers>>;
+
+async function measurePlace(
+  { plain, blobs, watched }: Subjects,
+  viewer: Viewer,
+  book: Book,
+  place: Place,
+): Promise<void> {
+  for (const drivers of [plain, blobs, watched]) await drivers.moveTo(place);
+  await measureReads(plain, book, place);
+  await measureDoorbells(plain, book, place);
+  await measureCommands(plain, book, place);
+  await measureFrames(plain, book, place);
+  await measureBlobs(blobs, watched, viewer, book, place);
 }
 
 // ---- all rounds ----
-
-/** The aims: round trips on one CPU, transfers as they happen under a VMM, where guest and server have one each. */
-function findPlaces(): { serverCpu: number; places: Place[] } {
-  const cpus = allowedCpus();
-  const serverCpu = cpus.at(-1)!;
-  const driverCpu = cpus[0]!;
-  const one = { name: 'one CPU', driverCpu: serverCpu };
-  if (driverCpu === serverCpu)
-    return { serverCpu, places: [{ ...one, isJudged: { roundTrip: true, transfer: true } }] };
-  return {
-    serverCpu,
-    places: [
-      { ...one, isJudged: { roundTrip: true, transfer: false } },
-      { name: 'two CPUs', driverCpu, isJudged: { roundTrip: false, transfer: true } },
-    ],
-  };
-}
 
 /** What the display shows must be what the driver painted last: a fast server that is wrong is not fast. */
 async function checkPicture(server: Server, client: Program): Promise<void> {
@@ -211,21 +134,42 @@ export async function measureRounds(
   const { serverCpu, places } = findPlaces();
   if (places.length === 1) say('there is only one CPU: nothing is measured on two');
   const launcher = ['taskset', '--cpu-list', String(serverCpu)];
+  const startClient = (path: string) => Program.start([builtProgram('client'), path, String(serverCpu)]);
   await using server = await startServer({ displays: [display], launcher });
-  await using client = await Program.start([builtProgram('client'), server.socketPath, String(serverCpu)]);
+  await using client = await startClient(server.socketPath);
+  await using blobServer = await startServer({ displays: [display], launcher, arguments: WITH_WINDOW });
+  await using blobClient = await startClient(blobServer.socketPath);
+  await using viewer = await Viewer.start(launcher, display);
+  await using viewerClient = await startClient(viewer.socketPath);
   await using floor = await Program.start([builtProgram('floor'), String(serverCpu)]);
+  await blobClient.order('show', 'blob');
+  await viewerClient.order('show', 'blob');
+  const subjects = (into: Book): Subjects => ({
+    plain: new Drivers('server', client, floor, into),
+    blobs: new Drivers('server with blobs', blobClient, floor, into),
+    watched: new Drivers('server with a viewer', viewerClient, floor, into),
+  });
+  const check = async () => {
+    await checkPicture(server, client);
+    await checkPicture(blobServer, blobClient);
+    await viewer.check(viewerClient);
+  };
 
   say('warming up');
+  await viewerClient.order('frames', 'written', WARM_UP_FRAMES);
   for (let i = 0; i < WARM_UP_ROUNDS; i++) {
     const unread = new Book();
-    for (const place of places) await measurePlace(new Drivers(client, floor, unread), unread, place);
+    for (const place of places) await measurePlace(subjects(unread), viewer, unread, place);
   }
-  await checkPicture(server, client);
+  await check();
 
-  const drivers = new Drivers(client, floor, book);
-  for (; drivers.round < count; drivers.round++) {
-    say(`round ${drivers.round + 1} of ${count}`);
-    for (const place of places) await measurePlace(drivers, book, place);
+  const drivers = subjects(book);
+  for (let round = 0; round < count; round++) {
+    say(`round ${round + 1} of ${count}`);
+    for (const one of Object.values(drivers)) one.round = round;
+    for (const place of places) await measurePlace(drivers, viewer, book, place);
   }
-  await checkPicture(server, client);
+  await check();
+  const copied = await blobServer.metric('copied_bytes_total');
+  book.note('bytes copied where nobody looks', '', { value: copied }, { aim: NO_COPY_AIM });
 }

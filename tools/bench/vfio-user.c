@@ -40,6 +40,17 @@ _Static_assert(sizeof(struct set_irqs_body) == 20, "set_irqs_body");
 #define IRQ_DATA_EVENTFD 0x04u
 #define IRQ_ACTION_TRIGGER 0x20u
 
+struct region_info_body {
+  uint32_t argsz;
+  uint32_t flags;
+  uint32_t index;
+  uint32_t cap_offset;
+  uint64_t size;
+  uint64_t offset;
+};
+_Static_assert(sizeof(struct region_info_body) == 32, "region_info_body");
+#define REGION_INFO_MMAP 0x4u
+
 static const char proposal[] = "{\"capabilities\":{\"max_msg_fds\":16,\"max_data_xfer_size\":1048576}}";
 
 /* --- one message each way --- */
@@ -57,9 +68,9 @@ static void send_message(int socket, const void *message, size_t size) {
   if (send(socket, message, size, MSG_NOSIGNAL) != (ssize_t)size) fail_errno("send");
 }
 
-/* Takes the answer to `sent`, which has exactly `size` bytes. */
-static void receive_answer(int socket, const struct vfio_user_header *sent, void *answer, size_t size) {
-  ssize_t received = recv(socket, answer, size, MSG_WAITALL);
+/* Ends the program unless `answer` is a good one to `sent`, of `size` bytes. */
+static void check_answer(const struct vfio_user_header *sent, const void *answer, ssize_t received,
+                         size_t size) {
   if (received == 0) fail("the server has closed the connection");
   if (received < 0) fail_errno("no answer of the server");
   const struct vfio_user_header *header = answer;
@@ -70,6 +81,11 @@ static void receive_answer(int socket, const struct vfio_user_header *sent, void
     fail("answer %u to command %u has %u bytes, expected %u, %u and %zu", header->id, header->command,
          header->size, sent->id, sent->command, size);
   }
+}
+
+/* Takes the answer to `sent`, which has exactly `size` bytes. */
+static void receive_answer(int socket, const struct vfio_user_header *sent, void *answer, size_t size) {
+  check_answer(sent, answer, recv(socket, answer, size, MSG_WAITALL), size);
 }
 
 /* --- set-up --- */
@@ -133,6 +149,39 @@ void vfio_user_map_ram(struct connection *connection, const struct ram *ram) {
       .size = RAM_BYTES,
   };
   send_with_fds(connection, VFIO_USER_DMA_MAP, &body, sizeof body, &ram->fd, 1);
+}
+
+/* Takes an answer that brings a descriptor. */
+static int receive_answer_with_fd(int socket, const struct vfio_user_header *sent, void *answer,
+                                  size_t size) {
+  struct iovec part = {answer, size};
+  _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+  struct msghdr message = {
+      .msg_iov = &part,
+      .msg_iovlen = 1,
+      .msg_control = control,
+      .msg_controllen = sizeof control,
+  };
+  check_answer(sent, answer, recvmsg(socket, &message, MSG_WAITALL | MSG_CMSG_CLOEXEC), size);
+  const struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
+  if (rights == NULL || rights->cmsg_type != SCM_RIGHTS) fail("command %u brought no file", sent->command);
+  int fd;
+  memcpy(&fd, CMSG_DATA(rights), sizeof fd);
+  return fd;
+}
+
+struct file_window vfio_user_map_region(struct connection *connection, uint32_t region) {
+  struct {
+    struct vfio_user_header header;
+    struct region_info_body body;
+  } request = {
+      .header = next_header(connection, VFIO_USER_DEVICE_GET_REGION_INFO, sizeof request),
+      .body = {.argsz = sizeof request.body, .index = region},
+  }, answer;
+  send_message(connection->socket, &request, sizeof request);
+  int fd = receive_answer_with_fd(connection->socket, &request.header, &answer, sizeof answer);
+  if ((answer.body.flags & REGION_INFO_MMAP) == 0) fail("region %u cannot be mapped", region);
+  return map_file(fd, answer.body.size);
 }
 
 void vfio_user_set_vectors(struct connection *connection, const int *eventfds, uint32_t count) {

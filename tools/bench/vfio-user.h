@@ -13,6 +13,7 @@
 enum vfio_user_command {
   VFIO_USER_VERSION = 1,
   VFIO_USER_DMA_MAP = 2,
+  VFIO_USER_DEVICE_GET_REGION_INFO = 5,
   VFIO_USER_DEVICE_SET_IRQS = 8,
   VFIO_USER_REGION_READ = 9,
   VFIO_USER_REGION_WRITE = 10,
@@ -65,6 +66,8 @@ struct place {
 /* Connects and does the VERSION exchange. */
 struct connection vfio_user_connect(const char *path);
 void vfio_user_map_ram(struct connection *connection, const struct ram *ram);
+/* Maps all of a region whose file the server hands out. */
+struct file_window vfio_user_map_region(struct connection *connection, uint32_t region);
 /* Vector i is signalled through eventfd i. */
 void vfio_user_set_vectors(struct connection *connection, const int *eventfds, uint32_t count);
 

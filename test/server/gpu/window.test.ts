@@ -19,6 +19,14 @@ class FakeMemory implements WindowMemory {
   clearsInBackground = false;
   punches = 0;
 
+  isPopulated(offset: number, lengthBytes: number): boolean {
+    let found = false;
+    this.#each(offset, lengthBytes, (at) => {
+      found ||= this.populated.has(at);
+    });
+    return found;
+  }
+
   clear(offset: number, lengthBytes: number): Job | undefined {
     const zero = () => this.#each(offset, lengthBytes, (at) => (this.content[at] = 0));
     if (!this.clearsInBackground) {
@@ -108,7 +116,6 @@ describe('any sequence of map, unmap, export and reset', () => {
         const memory = new FakeMemory();
         memory.clearsInBackground = clearsInBackground;
         const window = new Window(memory, maxPages * page, 1000);
-        window.start();
         let live: (Range & { owner: number })[] = [];
         /** Pages whose UNMAP has not been answered yet. */
         let unanswered = 0;
@@ -152,12 +159,12 @@ describe('any sequence of map, unmap, export and reset', () => {
           } else if (one.do === 'job') {
             memory.jobs.shift()?.();
           } else if (one.do === 'idle') {
+            window.watch();
             vi.advanceTimersByTime(2000);
             if (window.keptBytes !== 0) return false;
             if (memory.populatedBytes() !== window.mappedBytes) return false;
           } else {
             window.reset();
-            window.start();
             live = [];
             if (unanswered !== 0 || memory.populatedBytes() !== 0) return false;
             if ([...memory.seen(0, memory.sizeBytes)].some((value) => value !== 0)) return false;
@@ -201,7 +208,7 @@ describe('pages without a blob', () => {
     vi.useFakeTimers();
     const memory = new FakeMemory();
     const window = new Window(memory, pages * page, 1000);
-    window.start();
+    window.watch();
     window.map(0, 2 * page);
     window.map(8 * page, page);
     memory.guestWrites(0, pages * page, 1);
@@ -211,7 +218,11 @@ describe('pages without a blob', () => {
     vi.advanceTimersByTime(1000);
     expect(memory.populatedBytes()).toBe(page);
     expect(memory.content[8]).toBe(1);
+    // There is nothing to look for, until somebody does something.
+    vi.advanceTimersByTime(1000);
+    expect(vi.getTimerCount()).toBe(0);
     memory.guestWrites(0, 4 * page, 2);
+    window.watch();
     vi.advanceTimersByTime(1000);
     expect(memory.populatedBytes()).toBe(page);
     window.reset();
