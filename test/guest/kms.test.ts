@@ -3,6 +3,7 @@
  * pixel, and QEMU's own device shows the same for the same program.
  */
 import { beforeAll, describe, expect, test } from 'vitest';
+import type { KernelName } from '../../tools/testbed/cache.ts';
 import {
   cursorHotspot,
   cursorPositions,
@@ -36,6 +37,13 @@ const script = `
   kms --list ${modes.map((mode, output) => `--output ${output}=${mode}`).join(' ')} \\
     --flips ${flips} --dirty ${dirtySteps} --cursor`;
 const drawn = ['mode', 'flips', 'dirty', 'cursor-corner', 'cursor'];
+
+/** What programs draw into: pages that the host looks at, or, where there are contexts, images that are copied to it. */
+const paths = [
+  { into: 'guest blobs', kind: 'guest', serverArguments: [] },
+  { into: '2D resources', kind: '2d', serverArguments: ['--context-types', 'cross-domain'] },
+] as const;
+type Path = (typeof paths)[number];
 
 /** What an output must show at a picture, without the cursor. */
 function expectedPicture(shot: string, output: number): Picture {
@@ -85,53 +93,77 @@ async function shownByQemu(guest: Guest, shot: string): Promise<Picture[]> {
   return [await dump(0), await dump(1)];
 }
 
+/** What is shown on our displays at each picture. */
+async function drawOnOurs(
+  kernel: KernelName,
+  { kind, serverArguments }: Path,
+): Promise<Map<string, Shown[]>> {
+  await using server = await startServer({ displays: modes, arguments: serverArguments });
+  await using guest = await startGuest({ kernel, devices: [server.device], script });
+  const shown = await collectShots(guest, async (shot) => {
+    for (const { kind: other } of paths) {
+      const count = await server.metric('resources', { kind: other });
+      if (other === kind) expect(count).toBeGreaterThan(0);
+      else expect(count, other).toBe(0);
+    }
+    return await shownBy(server, shot);
+  });
+  await guest.scriptSucceeds();
+  for (const output of [0, 1]) {
+    expect(guest.serial).toMatch(
+      new RegExp(`^KMS connector output=${output} connected=1 .* preferred=${modes[output]}@`, 'm'),
+    );
+  }
+  const transferred = await server.metric('copied_bytes_total', { by: 'transfer' });
+  if (kind === '2d') expect(transferred).toBeGreaterThan(0);
+  else expect(transferred).toBe(0);
+  expectNoComplaints(server);
+  return shown;
+}
+
+async function drawOnQemus(kernel: KernelName): Promise<Map<string, Picture[]>> {
+  const device = { kind: 'virtio-gpu', outputs: 2, width: 1280, height: 800 } as const;
+  await using guest = await startGuest({ kernel, devices: [device], script });
+  const shown = await collectShots(guest, (shot) => shownByQemu(guest, shot));
+  await guest.scriptSucceeds();
+  return shown;
+}
+
 describe.each(kernels)('with Linux %s, two outputs', (kernel) => {
-  let ours: Map<string, Shown[]>;
+  const ours = new Map<Path, Map<string, Shown[]>>();
   let own: Map<string, Picture[]>;
 
-  // Both guests at the same time: that also saves time.
+  // All guests at the same time: that also saves time.
   beforeAll(async () => {
-    await using server = await startServer({ displays: modes });
-    await using guest = await startGuest({ kernel, devices: [server.device], script });
-    const ownDevice = { kind: 'virtio-gpu', outputs: 2, width: 1280, height: 800 } as const;
-    await using reference = await startGuest({ kernel, devices: [ownDevice], script });
-    [ours, own] = await Promise.all([
-      collectShots(guest, (shot) => shownBy(server, shot)),
-      collectShots(reference, (shot) => shownByQemu(reference, shot)),
-    ]);
-    await Promise.all([guest.scriptSucceeds(), reference.scriptSucceeds()]);
-    expect([...ours.keys()]).toEqual(drawn);
-    expect([...own.keys()]).toEqual(drawn);
-    for (const output of [0, 1]) {
-      expect(guest.serial).toMatch(
-        new RegExp(`^KMS connector output=${output} connected=1 .* preferred=${modes[output]}@`, 'm'),
-      );
-    }
-    expectNoComplaints(server);
+    const onOurs = paths.map(async (path) => ours.set(path, await drawOnOurs(kernel, path)));
+    [own] = await Promise.all([drawOnQemus(kernel), ...onOurs]);
+    for (const shown of [own, ...ours.values()]) expect([...shown.keys()]).toEqual(drawn);
   });
 
-  test.each(drawn)('the screenshots at "%s" are exact, with and without the cursor', (shot) => {
-    for (const [output, { plain, composed }] of ours.get(shot)!.entries()) {
-      expectSame(plain, expectedPicture(shot, output), flips);
-      expectSame(composed, expectedComposed(shot, output), flips);
-    }
-  });
-
-  test.each(drawn)('at "%s" QEMU\'s own device shows the same', (shot) => {
-    for (const [output, { plain }] of ours.get(shot)!.entries()) {
-      expect(comparePictures(plain, own.get(shot)![output]!)).toBe(undefined);
-    }
-  });
-
-  test('the cursor has the image, the hotspot and the place that the program gave it', () => {
-    const image = { width: cursorSize, height: cursorSize, hotX: cursorHotspot.x, hotY: cursorHotspot.y };
-    for (const [shot, displays] of ours) {
-      for (const [output, { state }] of displays.entries()) {
-        const at = expectedCursor(shot, output);
-        if (at) expect(state.cursor).toEqual({ visible: true, ...image, ...at });
-        else expect(state.cursor.visible, shot).toBe(false);
+  describe.each(paths)('drawing into $into', (path) => {
+    test.each(drawn)('the screenshots at "%s" are exact, with and without the cursor', (shot) => {
+      for (const [output, { plain, composed }] of ours.get(path)!.get(shot)!.entries()) {
+        expectSame(plain, expectedPicture(shot, output), flips);
+        expectSame(composed, expectedComposed(shot, output), flips);
       }
-    }
+    });
+
+    test.each(drawn)('at "%s" QEMU\'s own device shows the same', (shot) => {
+      for (const [output, { plain }] of ours.get(path)!.get(shot)!.entries()) {
+        expect(comparePictures(plain, own.get(shot)![output]!)).toBe(undefined);
+      }
+    });
+
+    test('the cursor has the image, the hotspot and the place that the program gave it', () => {
+      const image = { width: cursorSize, height: cursorSize, hotX: cursorHotspot.x, hotY: cursorHotspot.y };
+      for (const [shot, displays] of ours.get(path)!) {
+        for (const [output, { state }] of displays.entries()) {
+          const at = expectedCursor(shot, output);
+          if (at) expect(state.cursor).toEqual({ visible: true, ...image, ...at });
+          else expect(state.cursor.visible, shot).toBe(false);
+        }
+      }
+    });
   });
 });
 

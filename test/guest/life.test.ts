@@ -13,16 +13,9 @@ import { patternPicture } from '../../tools/testbed/patterns.ts';
 import { startGuest } from '../../tools/testbed/qemu.ts';
 import type { Server } from '../../tools/testbed/server.ts';
 import { bodies, messageBytes } from '../support/fake-client.ts';
-import { expectNothingHeld, expectShown, startServer } from './support.ts';
+import { collectorArguments, expectNothingHeld, expectShown, memoryInUse, startServer } from './support.ts';
 
 const MiB = 2 ** 20;
-
-/** Collects garbage when told to, and says on stderr what is left, in the form of a line of the log. */
-const collector = `
-  process.on('SIGUSR2', () => {
-    for (let round = 0; round < 3; round++) gc();
-    process.stderr.write(JSON.stringify({ level: 30, msg: 'memory', ...process.memoryUsage() }) + '\\n');
-  });`;
 
 let server: Server;
 let atStart: ReturnType<typeof handles>;
@@ -34,7 +27,7 @@ beforeAll(async () => {
     arguments: ['--host-visible-size', '64M'],
     // Freed memory goes back to the kernel, so that what is resident is what is used.
     environment: { MALLOC_ARENA_MAX: '1', MALLOC_TRIM_THRESHOLD_: '65536', MALLOC_MMAP_THRESHOLD_: '65536' },
-    nodeArguments: ['--expose-gc', '--import', `data:text/javascript,${encodeURIComponent(collector)}`],
+    nodeArguments: collectorArguments,
   });
   atStart = handles();
 });
@@ -54,13 +47,7 @@ async function measure() {
     memfdMappings: atStart.memfdMappings + 1,
     memfdMappedBytes: atStart.memfdMappedBytes + 256 * 256 * 4,
   });
-  const from = server.log.length;
-  server.kill('SIGUSR2');
-  const { heapUsed, external } = await server.waitForLog('memory', 60_000, from);
-  return {
-    heapBytes: Number(heapUsed) + Number(external),
-    residentBytes: server.processState().residentBytes,
-  };
+  return await memoryInUse(server);
 }
 
 /** Does something with a client, and waits for the server to have seen it go. */

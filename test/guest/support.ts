@@ -22,6 +22,28 @@ export async function startServer(options?: ServerOptions): Promise<Server> {
   return server;
 }
 
+/** Arguments of node with which a server can be asked by `memoryInUse`. */
+export const collectorArguments = [
+  '--expose-gc',
+  '--import',
+  `data:text/javascript,${encodeURIComponent(`
+    process.on('SIGUSR2', () => {
+      for (let round = 0; round < 3; round++) gc();
+      process.stderr.write(JSON.stringify({ level: 30, msg: 'memory', ...process.memoryUsage() }) + '\\n');
+    });`)}`,
+] as const;
+
+/** What a server uses when garbage has been collected. */
+export async function memoryInUse(server: Server): Promise<{ heapBytes: number; residentBytes: number }> {
+  const from = server.log.length;
+  server.kill('SIGUSR2');
+  const { heapUsed, external } = await server.waitForLog('memory', 60_000, from);
+  return {
+    heapBytes: Number(heapUsed) + Number(external),
+    residentBytes: server.processState().residentBytes,
+  };
+}
+
 /** Skips the running test, and says why where a person sees it. */
 export function skipBecause(context: TestContext, reason: string): never {
   console.log(`skipping "${context.task.name}": ${reason}`);
@@ -29,11 +51,15 @@ export function skipBecause(context: TestContext, reason: string): never {
 }
 
 /**
- * Takes something again and again until it is right, or ten seconds have passed, and returns the last one. What a
+ * Takes something again and again until it is right, or time is up, and returns the last one. What a
  * guest says on its serial line can be here before what it did to the device just before that.
  */
-export async function soon<T>(take: () => Promise<T>, isRight: (value: T) => boolean): Promise<T> {
-  const deadline = Date.now() + 10_000;
+export async function soon<T>(
+  take: () => Promise<T>,
+  isRight: (value: T) => boolean,
+  timeoutMs = 10_000,
+): Promise<T> {
+  const deadline = Date.now() + timeoutMs;
   for (;;) {
     const value = await take();
     if (isRight(value) || Date.now() > deadline) return value;

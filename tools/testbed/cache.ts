@@ -7,7 +7,15 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-export type Part = 'qemu' | 'kernel-6.12' | 'kernel-newest' | 'utree' | 'initramfs' | 'ovmf' | 'igt';
+export type Part =
+  | 'qemu'
+  | 'kernel-6.12'
+  | 'kernel-newest'
+  | 'utree'
+  | 'initramfs'
+  | 'ovmf'
+  | 'igt'
+  | 'compositors';
 
 /** The guest kernels there are. */
 export type KernelName = '6.12' | 'newest';

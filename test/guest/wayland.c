@@ -1,0 +1,861 @@
+/*
+ * wayland: a Wayland client that reaches the host's compositor through a cross-domain context, by plain ioctls of
+ * virtio_gpu and without any library. It says on the serial line what it saw.
+ *
+ *   wayland globals                                prints what the registry offers
+ *   wayland window WIDTHxHEIGHT [--title TEXT] [--frames COUNT] [--damage STEPS] [--scribble] [--stay]
+ *   wayland keymap [FILE]                          waits for a keyboard and reads its keymap, into a file if named
+ *   wayland paste MIME FILE                        reads the selection into a file, through a pipe of the host
+ *   wayland copy MIME FILE [SENDS]                 owns the selection until it has been sent so often (default 1)
+ *   wayland resize COUNT                           gives a window so many buffers, one after the other
+ *
+ * A window asks the host for pictures, one named each of: window, frames, damage, scribble. For each it prints "@@SHOT
+ * name" and waits for a line. --stay: does what the compositor asks for until the connection ends, and says how it
+ * ended; the exit status is then 3. No command tidies up behind itself but resize: leaving is what ends a context.
+ *
+ * WHAT IS IN THE WINDOW is the pattern of kms.c as output 0 draws it: frame 0, then frame COUNT, then the rectangles
+ * of STEPS. One pool has two buffers, the second behind the first at an odd page, which are shown in turns. Before a
+ * frame of damage the whole picture is brought to the other buffer, and only the rectangles are called damaged.
+ * --scribble draws into the buffer that is shown, and tells nobody.
+ */
+#define _GNU_SOURCE
+#include <drm/drm.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { PAGE = 4096, DIRTY_WIDTH = 64, DIRTY_HEIGHT = 48, PATIENCE_MS = 30000 };
+
+/* The driver's calls, as virtgpu_drm.h of Linux 6.12 has them; that of libdrm knows neither blobs nor contexts. */
+enum {
+  VIRTGPU_PARAM_SUPPORTED_CAPSET_IDS = 7,
+  VIRTGPU_CONTEXT_PARAM_CAPSET_ID = 1,
+  VIRTGPU_CONTEXT_PARAM_NUM_RINGS = 2,
+  VIRTGPU_CONTEXT_PARAM_POLL_RINGS_MASK = 3,
+  VIRTGPU_BLOB_MEM_GUEST = 1,
+  VIRTGPU_BLOB_MEM_HOST3D = 2,
+  VIRTGPU_BLOB_FLAG_USE_MAPPABLE = 1,
+  VIRTGPU_BLOB_FLAG_USE_SHAREABLE = 2,
+  VIRTGPU_EXECBUF_RING_IDX = 4,
+};
+static const uint32_t VIRTGPU_EVENT_FENCE_SIGNALED = 0x90000000;
+
+struct virtgpu_map {
+  uint64_t offset;
+  uint32_t handle, pad;
+};
+struct virtgpu_execbuffer {
+  uint32_t flags, size;
+  uint64_t command, handles;
+  uint32_t handle_count;
+  int32_t fence_fd;
+  uint32_t ring, syncobj_stride, in_syncobj_count, out_syncobj_count;
+  uint64_t in_syncobjs, out_syncobjs;
+};
+struct virtgpu_getparam {
+  uint64_t parameter, value;
+};
+struct virtgpu_wait {
+  uint32_t handle, flags;
+};
+struct virtgpu_get_caps {
+  uint32_t id, version;
+  uint64_t bytes;
+  uint32_t size, pad;
+};
+struct virtgpu_create_blob {
+  uint32_t memory, flags, handle, resource;
+  uint64_t size;
+  uint32_t pad, command_size;
+  uint64_t command, id;
+};
+struct virtgpu_context_parameter {
+  uint64_t parameter, value;
+};
+struct virtgpu_context_init {
+  uint32_t count, pad;
+  uint64_t parameters;
+};
+#define VIRTGPU(number, type) DRM_IOWR(DRM_COMMAND_BASE + (number), struct virtgpu_##type)
+#define VIRTGPU_MAP VIRTGPU(1, map)
+#define VIRTGPU_EXECBUFFER VIRTGPU(2, execbuffer)
+#define VIRTGPU_GETPARAM VIRTGPU(3, getparam)
+#define VIRTGPU_WAIT VIRTGPU(8, wait)
+#define VIRTGPU_GET_CAPS VIRTGPU(9, get_caps)
+#define VIRTGPU_CREATE_BLOB VIRTGPU(10, create_blob)
+#define VIRTGPU_CONTEXT_INIT VIRTGPU(11, context_init)
+
+/* The cross-domain channel. */
+enum {
+  CAPSET = 5,
+  INIT = 1,
+  GET_IMAGE_REQUIREMENTS = 2,
+  POLL = 3,
+  SEND = 4,
+  RECEIVE = 5,
+  READ = 6,
+  WRITE = 7,
+  CHANNEL_WAYLAND = 1,
+  QUERY_RING = 0,
+  CHANNEL_RING = 1,
+  ID_BLOB = 1,
+  ID_READ_PIPE = 3,
+  ID_WRITE_PIPE = 4,
+  MAX_IDS = 28,
+  MAX_WRITE = PAGE - 24,
+  R8 = 0x20203852,
+};
+
+struct header {
+  uint8_t command, ring;
+  uint16_t size;
+  uint32_t pad;
+};
+struct transfer {
+  struct header header;
+  uint32_t count, data_size, ids[MAX_IDS], types[MAX_IDS], sizes[MAX_IDS];
+  uint8_t data[];
+};
+struct pipe_data {
+  struct header header;
+  uint32_t id, hang_up, data_size, pad;
+  uint8_t data[];
+};
+
+struct blob {
+  uint32_t handle, resource;
+  size_t size;
+  uint8_t *bytes;
+};
+
+static int card = -1;
+static struct blob query_ring, channel_ring;
+static uint32_t next_read_pipe = 0x80000001;
+
+__attribute__((format(printf, 1, 2), noreturn)) static void die(const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  printf("WAYLAND error: ");
+  vprintf(format, arguments);
+  printf("\n");
+  va_end(arguments);
+  exit(1);
+}
+
+static void drm(unsigned long request, void *argument, const char *name) {
+  int result;
+  do result = ioctl(card, request, argument);
+  while (result < 0 && (errno == EINTR || errno == EAGAIN));
+  if (result < 0) die("%s: %s", name, strerror(errno));
+}
+#define DRM(name, argument) drm(VIRTGPU_##name, argument, #name)
+
+static void wait_for_line(void) {
+  char byte;
+  ssize_t length;
+  do length = read(STDIN_FILENO, &byte, 1);
+  while ((length == 1 && byte != '\n') || (length < 0 && errno == EINTR));
+}
+
+/* ---------------------------------------------------------------- the context */
+
+static void execute(void *commands, size_t size, uint32_t flags, uint32_t ring, uint32_t handle) {
+  struct virtgpu_execbuffer execbuffer = {
+      .flags = flags,
+      .size = (uint32_t)size,
+      .command = (uintptr_t)commands,
+      .handles = (uintptr_t)&handle,
+      .handle_count = handle ? 1 : 0,
+      .fence_fd = -1,
+      .ring = ring,
+  };
+  DRM(EXECBUFFER, &execbuffer);
+}
+
+static struct blob create_blob(uint32_t memory, uint64_t id, size_t size) {
+  uint32_t shareable = memory == VIRTGPU_BLOB_MEM_HOST3D ? VIRTGPU_BLOB_FLAG_USE_SHAREABLE : 0;
+  struct virtgpu_create_blob create = {
+      .memory = memory,
+      .flags = VIRTGPU_BLOB_FLAG_USE_MAPPABLE | shareable,
+      .size = size,
+      .id = id,
+  };
+  DRM(CREATE_BLOB, &create);
+  struct virtgpu_map map = {.handle = create.handle};
+  DRM(MAP, &map);
+  struct blob blob = {
+      .handle = create.handle, .resource = create.resource, .size = (size + PAGE - 1) / PAGE * PAGE};
+  blob.bytes = mmap(NULL, blob.size, PROT_READ | PROT_WRITE, MAP_SHARED, card, (off_t)map.offset);
+  if (blob.bytes == MAP_FAILED) die("mapping a blob of %zu bytes: %s", size, strerror(errno));
+  return blob;
+}
+
+static void destroy_blob(struct blob *blob) {
+  munmap(blob->bytes, blob->size);
+  struct drm_gem_close gem_close = {.handle = blob->handle};
+  drm(DRM_IOCTL_GEM_CLOSE, &gem_close, "GEM_CLOSE");
+}
+
+/* A wish to be told of one message. */
+static void ask_for_message(void) {
+  struct {
+    struct header header;
+    uint64_t pad;
+  } command = {.header = {.command = POLL, .ring = CHANNEL_RING, .size = sizeof command}};
+  execute(&command, sizeof command, VIRTGPU_EXECBUF_RING_IDX, CHANNEL_RING, channel_ring.handle);
+}
+
+static void open_context(void) {
+  card = open("/dev/dri/renderD128", O_RDWR | O_CLOEXEC);
+  if (card < 0) die("/dev/dri/renderD128: %s", strerror(errno));
+  uint64_t capsets = 0;
+  struct virtgpu_getparam parameter = {VIRTGPU_PARAM_SUPPORTED_CAPSET_IDS, (uintptr_t)&capsets};
+  DRM(GETPARAM, &parameter);
+  uint32_t capset[4] = {0};
+  struct virtgpu_get_caps caps = {.id = CAPSET, .bytes = (uintptr_t)capset, .size = sizeof capset};
+  DRM(GET_CAPS, &caps);
+  if (!(capsets >> CAPSET & 1) || !(capset[1] >> CHANNEL_WAYLAND & 1)) die("the device has no Wayland channel");
+  struct virtgpu_context_parameter parameters[] = {
+      {VIRTGPU_CONTEXT_PARAM_CAPSET_ID, CAPSET},
+      {VIRTGPU_CONTEXT_PARAM_NUM_RINGS, 2},
+      {VIRTGPU_CONTEXT_PARAM_POLL_RINGS_MASK, 1 << CHANNEL_RING},
+  };
+  struct virtgpu_context_init init = {.count = 3, .parameters = (uintptr_t)parameters};
+  DRM(CONTEXT_INIT, &init);
+  query_ring = create_blob(VIRTGPU_BLOB_MEM_GUEST, 0, PAGE);
+  channel_ring = create_blob(VIRTGPU_BLOB_MEM_GUEST, 0, PAGE);
+  struct {
+    struct header header;
+    uint32_t query_ring, channel_ring, channel_type;
+  } command = {{.command = INIT, .size = sizeof command}, query_ring.resource, channel_ring.resource, CHANNEL_WAYLAND};
+  execute(&command, sizeof command, 0, 0, 0);
+  ask_for_message();
+}
+
+/* Memory that can be sent to the compositor. */
+static struct blob allocate(size_t size) {
+  struct {
+    struct header header;
+    uint32_t width, height, format, flags;
+  } command = {{.command = GET_IMAGE_REQUIREMENTS, .size = sizeof command}, (uint32_t)size, 1, R8, 0x11};
+  execute(&command, sizeof command, VIRTGPU_EXECBUF_RING_IDX, QUERY_RING, query_ring.handle);
+  struct virtgpu_wait wait = {.handle = query_ring.handle};
+  DRM(WAIT, &wait);
+  uint64_t rounded;
+  uint32_t id;
+  memcpy(&rounded, query_ring.bytes + 40, sizeof rounded);
+  memcpy(&id, query_ring.bytes + 48, sizeof id);
+  if (rounded < size || id == 0) die("no memory for %zu bytes", size);
+  return create_blob(VIRTGPU_BLOB_MEM_HOST3D, id, rounded);
+}
+
+/* ---------------------------------------------------------------- requests */
+
+static union {
+  struct transfer transfer;
+  uint8_t bytes[sizeof(struct transfer) + PAGE];
+} outgoing;
+static size_t request_start;
+
+static void put(const void *bytes, size_t size) {
+  if (outgoing.transfer.data_size + size > PAGE) die("too many requests at once");
+  memcpy(outgoing.transfer.data + outgoing.transfer.data_size, bytes, size);
+  outgoing.transfer.data_size += (uint32_t)size;
+}
+
+static void put_word(uint32_t word) { put(&word, sizeof word); }
+
+static void put_string(const char *text) {
+  static const uint8_t zeros[4];
+  size_t size = strlen(text) + 1;
+  put_word((uint32_t)size);
+  put(text, size);
+  put(zeros, -size & 3);
+}
+
+static void put_id(uint32_t type, uint32_t id) {
+  outgoing.transfer.types[outgoing.transfer.count] = type;
+  outgoing.transfer.ids[outgoing.transfer.count++] = id;
+}
+
+static void begin(uint32_t object, uint32_t opcode) {
+  request_start = outgoing.transfer.data_size;
+  put_word(object);
+  put_word(opcode);
+}
+
+static void end(void) {
+  uint32_t word = (uint32_t)(outgoing.transfer.data_size - request_start) << 16;
+  outgoing.transfer.data[request_start + 6] = word >> 16 & 0xff;
+  outgoing.transfer.data[request_start + 7] = word >> 24 & 0xff;
+}
+
+/* A request whose arguments are words. */
+static void request(uint32_t object, uint32_t opcode, uint32_t count, ...) {
+  va_list words;
+  va_start(words, count);
+  begin(object, opcode);
+  while (count-- > 0) put_word(va_arg(words, uint32_t));
+  end();
+  va_end(words);
+}
+
+/* Sends what has been put together, as one command. */
+static void flush(void) {
+  if (outgoing.transfer.data_size == 0) return;
+  size_t size = sizeof(struct transfer) + outgoing.transfer.data_size;
+  outgoing.transfer.header = (struct header){.command = SEND, .size = (uint16_t)size};
+  execute(&outgoing, size, 0, 0, 0);
+  memset(&outgoing.transfer, 0, sizeof outgoing.transfer);
+}
+
+/* ---------------------------------------------------------------- events */
+
+enum kind {
+  NOTHING,
+  REGISTRY,
+  CALLBACK,
+  SHM,
+  BUFFER,
+  WM_BASE,
+  XDG_SURFACE,
+  TOPLEVEL,
+  SEAT,
+  KEYBOARD,
+  DATA_DEVICE,
+  DATA_SOURCE,
+  KIND_COUNT,
+};
+
+/* Kinds of our objects by id, and whether a callback has come or a buffer has been released. */
+static struct {
+  uint8_t kind;
+  bool done;
+} objects[65536] = {[2] = {.kind = REGISTRY}};
+static uint32_t next_object = 3;
+
+static uint32_t new_object(enum kind kind) {
+  if (next_object >= sizeof objects / sizeof *objects) die("too many objects");
+  objects[next_object].kind = (uint8_t)kind;
+  return next_object++;
+}
+
+static struct global {
+  uint32_t name, version;
+  char interface[60];
+} globals[256];
+static uint32_t global_count;
+
+static struct {
+  uint32_t capabilities, enter_serial, keyboard_count;
+  bool configured, has_keymap, cancelled;
+  struct blob keymap;
+  uint32_t keymap_format, keymap_size;
+  uint32_t selection, send_pipe;
+  char offered[1024];
+} seen;
+
+static struct item {
+  uint32_t type, id, size;
+} items[64];
+static uint32_t item_count;
+static uint8_t incoming[1 << 20];
+static size_t incoming_size;
+
+/* Where what comes through the one pipe is written to. */
+static FILE *pipe_file;
+static uint64_t pipe_bytes;
+static bool pipe_ended, stays;
+
+__attribute__((noreturn)) static void ended(const char *how) {
+  printf("WAYLAND ended: %s\n", how);
+  exit(3);
+}
+
+static uint32_t word_at(const uint8_t *bytes) {
+  uint32_t word;
+  memcpy(&word, bytes, sizeof word);
+  return word;
+}
+
+static struct item take_item(uint32_t type) {
+  if (item_count == 0 || items[0].type != type) die("no descriptor of type %u has come", type);
+  struct item item = items[0];
+  memmove(items, items + 1, --item_count * sizeof *items);
+  return item;
+}
+
+static void handle(uint32_t object, uint32_t opcode, const uint8_t *args) {
+  if (object == 1) {
+    if (opcode == 0) {
+      printf("WAYLAND protocol error: object %u code %u %s\n", word_at(args), word_at(args + 4), (const char *)args + 12);
+      if (!stays) exit(1);
+      ended("error event");
+    }
+    return;
+  }
+  if (object >= 0xff000000u) {
+    /* An offer, and a type of it. */
+    size_t used = strlen(seen.offered);
+    if (opcode == 0) snprintf(seen.offered + used, sizeof seen.offered - used, " %s", (const char *)args + 4);
+    return;
+  }
+  if (object >= next_object) die("an event for object %u", object);
+  switch (objects[object].kind << 8 | opcode) {
+    case REGISTRY << 8 | 0:
+      if (global_count == sizeof globals / sizeof *globals) die("too many globals");
+      globals[global_count].name = word_at(args);
+      snprintf(globals[global_count].interface, sizeof globals->interface, "%s", (const char *)args + 8);
+      globals[global_count++].version = word_at(args + 8 + ((word_at(args + 4) + 3) & ~3u));
+      break;
+    case CALLBACK << 8 | 0:
+    case BUFFER << 8 | 0:
+      objects[object].done = true;
+      break;
+    case WM_BASE << 8 | 0:
+      request(object, 3, 1, word_at(args));
+      break;
+    case XDG_SURFACE << 8 | 0:
+      request(object, 4, 1, word_at(args));
+      seen.configured = true;
+      break;
+    case TOPLEVEL << 8 | 1:
+      ended("the window was closed");
+    case SEAT << 8 | 0:
+      seen.capabilities = word_at(args);
+      break;
+    case KEYBOARD << 8 | 0: {
+      struct item item = take_item(ID_BLOB);
+      seen.keymap_format = word_at(args);
+      seen.keymap_size = word_at(args + 4);
+      if (item.size != seen.keymap_size) printf("WAYLAND keymap of %u bytes in a file of %u\n", seen.keymap_size, item.size);
+      if (seen.has_keymap) destroy_blob(&seen.keymap);
+      seen.keymap = create_blob(VIRTGPU_BLOB_MEM_HOST3D, item.id, item.size);
+      seen.has_keymap = true;
+      break;
+    }
+    case KEYBOARD << 8 | 1:
+      seen.enter_serial = word_at(args);
+      break;
+    case DATA_DEVICE << 8 | 0:
+      seen.offered[0] = '\0';
+      break;
+    case DATA_DEVICE << 8 | 5:
+      seen.selection = word_at(args);
+      break;
+    case DATA_SOURCE << 8 | 1:
+      seen.send_pipe = take_item(ID_WRITE_PIPE).id;
+      printf("WAYLAND send %s\n", (const char *)args + 4);
+      break;
+    case DATA_SOURCE << 8 | 2:
+      seen.cancelled = true;
+      break;
+  }
+}
+
+/* Takes the message out of the channel ring. */
+static void take_message(void) {
+  static uint8_t page[PAGE];
+  memcpy(page, channel_ring.bytes, PAGE);
+  ask_for_message();
+  if (page[0] == READ) {
+    const struct pipe_data *data = (const void *)page;
+    if (data->id != next_read_pipe - 1 || !pipe_file) {
+      if (data->id != UINT32_MAX) die("data for pipe %x", data->id);
+      ended("READ of no pipe");
+    }
+    if (fwrite(data->data, 1, data->data_size, pipe_file) != data->data_size) die("writing a file");
+    pipe_bytes += data->data_size;
+    pipe_ended |= data->hang_up == 1;
+    return;
+  }
+  if (page[0] != RECEIVE || word_at(page) != RECEIVE || word_at(page + 4) != 0) die("message %08x", word_at(page));
+  const struct transfer *message = (const void *)page;
+  if (message->count == 0 && message->data_size == 0) ended("empty RECEIVE");
+  for (uint32_t i = 0; i < message->count; i++)
+    items[item_count++] = (struct item){message->types[i], message->ids[i], message->sizes[i]};
+  if (incoming_size + message->data_size > sizeof incoming) die("too many events");
+  memcpy(incoming + incoming_size, message->data, message->data_size);
+  incoming_size += message->data_size;
+  size_t at = 0;
+  while (incoming_size - at >= 8) {
+    uint32_t word = word_at(incoming + at + 4), size = word >> 16;
+    if (size < 8) die("an event of %u bytes", size);
+    if (incoming_size - at < size) break;
+    handle(word_at(incoming + at), word & 0xffff, incoming + at + 8);
+    at += size;
+  }
+  incoming_size -= at;
+  memmove(incoming, incoming + at, incoming_size);
+}
+
+/* Sends what there is to send, waits for one message and does what it says. False when none has come in time. */
+static bool dispatch(int timeout_ms) {
+  flush();
+  struct pollfd wait = {.fd = card, .events = POLLIN};
+  int ready = poll(&wait, 1, timeout_ms);
+  if (ready < 0 && errno == EINTR) return true;
+  if (ready <= 0) return false;
+  struct drm_event event;
+  if (read(card, &event, sizeof event) != sizeof event || event.type != VIRTGPU_EVENT_FENCE_SIGNALED)
+    die("an event of the driver that is none");
+  take_message();
+  flush();
+  return true;
+}
+
+#define UNTIL(condition)                                                          \
+  while (!(condition))                                                            \
+    if (!dispatch(PATIENCE_MS)) die("waited %d ms for " #condition, PATIENCE_MS)
+
+static void roundtrip(void) {
+  uint32_t callback = new_object(CALLBACK);
+  request(1, 0, 1, callback);
+  UNTIL(objects[callback].done);
+}
+
+/* ---------------------------------------------------------------- what programs begin with */
+
+static void connect_to_compositor(void) {
+  open_context();
+  request(1, 1, 1, 2u);
+  roundtrip();
+}
+
+static uint32_t try_bind(const char *interface, uint32_t version, enum kind kind) {
+  for (uint32_t i = 0; i < global_count; i++) {
+    if (strcmp(globals[i].interface, interface) != 0) continue;
+    if (globals[i].version < version) version = globals[i].version;
+    uint32_t id = new_object(kind);
+    begin(2, 0);
+    put_word(globals[i].name);
+    put_string(interface);
+    put_word(version);
+    put_word(id);
+    end();
+    return id;
+  }
+  return 0;
+}
+
+static uint32_t bind(const char *interface, uint32_t version, enum kind kind) {
+  uint32_t id = try_bind(interface, version, kind);
+  if (id == 0) die("the compositor has no %s", interface);
+  return id;
+}
+
+struct buffer {
+  uint32_t id, width, height;
+  uint8_t *pixels;
+};
+
+static struct {
+  uint32_t compositor, shm, wm_base, surface, xdg_surface, toplevel;
+} window;
+
+static void open_window(const char *title) {
+  window.compositor = bind("wl_compositor", 4, NOTHING);
+  window.shm = bind("wl_shm", 1, SHM);
+  window.wm_base = bind("xdg_wm_base", 1, WM_BASE);
+  window.surface = new_object(NOTHING);
+  request(window.compositor, 0, 1, window.surface);
+  window.xdg_surface = new_object(XDG_SURFACE);
+  request(window.wm_base, 2, 2, window.xdg_surface, window.surface);
+  window.toplevel = new_object(TOPLEVEL);
+  request(window.xdg_surface, 1, 1, window.toplevel);
+  begin(window.toplevel, 2);
+  put_string(title);
+  end();
+  begin(window.toplevel, 3);
+  put_string("guest");
+  end();
+  request(window.surface, 6, 0);
+  UNTIL(seen.configured);
+}
+
+static uint32_t create_pool(const struct blob *blob) {
+  uint32_t pool = new_object(NOTHING);
+  put_id(ID_BLOB, blob->resource);
+  request(window.shm, 0, 2, pool, (uint32_t)blob->size);
+  return pool;
+}
+
+static struct buffer create_buffer(uint32_t pool, const struct blob *blob, size_t offset, uint32_t width,
+                                   uint32_t height) {
+  struct buffer buffer = {new_object(BUFFER), width, height, blob->bytes + offset};
+  objects[buffer.id].done = true;
+  request(pool, 0, 6, buffer.id, (uint32_t)offset, width, height, width * 4, 1u /* XRGB8888 */);
+  return buffer;
+}
+
+static uint32_t pattern_key(uint32_t frame) { return (frame * 0x9e3779b1u) >> 8; }
+
+static void draw(const struct buffer *buffer, uint32_t left, uint32_t top, uint32_t width, uint32_t height,
+                 uint32_t key) {
+  for (uint32_t y = top; y < top + height; y++) {
+    uint32_t *row = (uint32_t *)(void *)buffer->pixels + (size_t)y * buffer->width;
+    uint32_t from_y = (y & 0xff) << 8 | (y >> 8 & 0xf);
+    for (uint32_t x = left; x < left + width; x++)
+      row[x] = 0x5a000000u | (((x & 0xff) << 16 | (x >> 8 & 0xf) << 4 | from_y) ^ key);
+  }
+}
+
+static void draw_frame(const struct buffer *buffer, uint32_t frame) {
+  draw(buffer, 0, 0, buffer->width, buffer->height, pattern_key(frame));
+}
+
+static void damage(uint32_t x, uint32_t y, uint32_t width, uint32_t height) {
+  request(window.surface, 9, 4, x, y, width, height);
+}
+
+/* Shows a buffer, and waits until the compositor has. */
+static void show(const struct buffer *buffer) {
+  uint32_t callback = new_object(CALLBACK);
+  objects[buffer->id].done = false;
+  request(window.surface, 1, 3, buffer->id, 0u, 0u);
+  request(window.surface, 3, 1, callback);
+  request(window.surface, 6, 0);
+  UNTIL(objects[callback].done);
+}
+
+static void shot(const char *name) {
+  roundtrip();
+  printf("@@SHOT %s\n", name);
+  wait_for_line();
+}
+
+static void stay(void) {
+  stays = true;
+  printf("WAYLAND stays\n");
+  for (;;) dispatch(-1);
+}
+
+/* ---------------------------------------------------------------- programs */
+
+static void run_globals(void) {
+  connect_to_compositor();
+  for (uint32_t i = 0; i < global_count; i++) printf("WAYLAND global %s %u\n", globals[i].interface, globals[i].version);
+}
+
+static void run_window(uint32_t width, uint32_t height, const char *title, uint32_t frames, uint32_t steps,
+                       bool scribble, bool should_stay) {
+  connect_to_compositor();
+  open_window(title);
+  size_t picture = (size_t)width * height * 4, second = (picture + 2 * PAGE - 1) / PAGE * PAGE;
+  struct blob memory = allocate(second + picture);
+  uint32_t pool = create_pool(&memory);
+  struct buffer buffers[2] = {create_buffer(pool, &memory, 0, width, height),
+                              create_buffer(pool, &memory, second, width, height)};
+  uint32_t now = 0;
+  draw_frame(&buffers[now], 0);
+  damage(0, 0, width, height);
+  show(&buffers[now]);
+  shot("window");
+  for (uint32_t frame = 1; frame <= frames; frame++) {
+    now ^= 1;
+    UNTIL(objects[buffers[now].id].done);
+    draw_frame(&buffers[now], frame);
+    damage(0, 0, width, height);
+    show(&buffers[now]);
+  }
+  if (frames > 0) shot("frames");
+  for (uint32_t step = 0; step < steps; step++) {
+    const uint8_t *before = buffers[now].pixels;
+    now ^= 1;
+    UNTIL(objects[buffers[now].id].done);
+    memcpy(buffers[now].pixels, before, picture);
+    for (uint32_t r = 2 * step; r < 2 * step + 2; r++) {
+      uint32_t x = 97 * r % (width - DIRTY_WIDTH + 1), y = 61 * r % (height - DIRTY_HEIGHT + 1);
+      draw(&buffers[now], x, y, DIRTY_WIDTH, DIRTY_HEIGHT, pattern_key(frames + 1 + step));
+      damage(x, y, DIRTY_WIDTH, DIRTY_HEIGHT);
+    }
+    show(&buffers[now]);
+  }
+  if (steps > 0) shot("damage");
+  if (scribble) {
+    draw_frame(&buffers[now], 99);
+    shot("scribble");
+  }
+  if (should_stay) stay();
+}
+
+/* A window that has the keyboard: what has to do with a selection needs one. */
+static void open_focused_window(uint32_t *seat) {
+  static struct blob memory;
+  *seat = bind("wl_seat", 5, SEAT);
+  UNTIL(seen.capabilities & 2);
+  uint32_t keyboard = new_object(KEYBOARD);
+  request(*seat, 1, 1, keyboard);
+  open_window("focus");
+  memory = allocate(200 * 100 * 4);
+  struct buffer buffer = create_buffer(create_pool(&memory), &memory, 0, 200, 100);
+  draw_frame(&buffer, 0);
+  damage(0, 0, 200, 100);
+  show(&buffer);
+  UNTIL(seen.enter_serial);
+}
+
+static void run_keymap(const char *path) {
+  uint32_t seat;
+  connect_to_compositor();
+  open_focused_window(&seat);
+  UNTIL(seen.has_keymap);
+  const char *text = (const char *)seen.keymap.bytes;
+  printf("WAYLAND keymap format=%u bytes=%u %.*s\n", seen.keymap_format, seen.keymap_size, (int)strcspn(text, "\n"), text);
+  if (strncmp(text, "xkb_keymap", 10) != 0) die("this is no keymap");
+  if (path) {
+    FILE *file = fopen(path, "w");
+    if (!file || fwrite(text, 1, seen.keymap_size, file) != seen.keymap_size || fclose(file) != 0) die("writing %s", path);
+  }
+}
+
+static uint32_t get_data_device(uint32_t manager, uint32_t seat) {
+  uint32_t device = new_object(DATA_DEVICE);
+  request(manager, 1, 2, device, seat);
+  return device;
+}
+
+static void run_paste(const char *mime, const char *path) {
+  uint32_t seat;
+  connect_to_compositor();
+  uint32_t manager = bind("wl_data_device_manager", 3, NOTHING);
+  uint32_t early_seat = bind("wl_seat", 5, NOTHING);
+  get_data_device(manager, early_seat);
+  open_focused_window(&seat);
+  printf("WAYLAND waits for a selection\n");
+  UNTIL(seen.selection);
+  printf("WAYLAND offered%s\n", seen.offered);
+  pipe_file = fopen(path, "w");
+  if (!pipe_file) die("%s: %s", path, strerror(errno));
+  put_id(ID_READ_PIPE, next_read_pipe++);
+  begin(seen.selection, 1);
+  put_string(mime);
+  end();
+  UNTIL(pipe_ended);
+  if (fclose(pipe_file) != 0) die("writing %s", path);
+  printf("WAYLAND pasted bytes=%llu\n", (unsigned long long)pipe_bytes);
+}
+
+static void write_to_pipe(uint32_t id, const uint8_t *bytes, size_t size, bool hang_up) {
+  static union {
+    struct pipe_data pipe;
+    uint8_t bytes[PAGE];
+  } command;
+  command.pipe = (struct pipe_data){
+      .header = {.command = WRITE, .size = (uint16_t)(sizeof(struct pipe_data) + size)},
+      .id = id,
+      .hang_up = hang_up,
+      .data_size = (uint32_t)size,
+  };
+  memcpy(command.pipe.data, bytes, size);
+  execute(&command, sizeof(struct pipe_data) + size, 0, 0, 0);
+}
+
+static void run_copy(const char *mime, const char *path, uint32_t sends) {
+  uint32_t seat;
+  FILE *file = fopen(path, "r");
+  if (!file) die("%s: %s", path, strerror(errno));
+  connect_to_compositor();
+  uint32_t manager = bind("wl_data_device_manager", 3, NOTHING);
+  open_focused_window(&seat);
+  uint32_t device = get_data_device(manager, seat), source = new_object(DATA_SOURCE);
+  request(manager, 0, 1, source);
+  begin(source, 0);
+  put_string(mime);
+  end();
+  request(device, 1, 2, source, seen.enter_serial);
+  roundtrip();
+  printf("WAYLAND owns the selection\n");
+  while (sends-- > 0) {
+    UNTIL(seen.send_pipe || seen.cancelled);
+    if (!seen.send_pipe) break;
+    uint8_t bytes[MAX_WRITE];
+    size_t size, total = 0;
+    rewind(file);
+    while ((size = fread(bytes, 1, sizeof bytes, file)) > 0) {
+      write_to_pipe(seen.send_pipe, bytes, size, false);
+      total += size;
+    }
+    write_to_pipe(seen.send_pipe, bytes, 0, true);
+    seen.send_pipe = 0;
+    printf("WAYLAND sent bytes=%zu\n", total);
+  }
+  roundtrip();
+}
+
+static void run_resize(uint32_t count) {
+  connect_to_compositor();
+  open_window("resize");
+  struct blob memory = {0};
+  uint32_t buffer_id = 0;
+  for (uint32_t i = 0; i <= count; i++) {
+    uint32_t width = 200 + i * 37 % 401, height = 100 + i * 53 % 301;
+    struct blob next = allocate((size_t)width * height * 4);
+    uint32_t pool = create_pool(&next);
+    struct buffer buffer = create_buffer(pool, &next, 0, width, height);
+    request(pool, 1, 0);
+    draw_frame(&buffer, i);
+    damage(0, 0, width, height);
+    show(&buffer);
+    if (buffer_id) {
+      request(buffer_id, 0, 0);
+      destroy_blob(&memory);
+    }
+    memory = next;
+    buffer_id = buffer.id;
+    if (i == 20) shot("before");
+  }
+  shot("after");
+  printf("WAYLAND resized %u times\n", count);
+}
+
+static void usage(void) {
+  fprintf(stderr, "usage: wayland globals | window WIDTHxHEIGHT [--title TEXT] [--frames COUNT] [--damage STEPS]\n"
+                  "               [--scribble] [--stay] | keymap [FILE] | paste MIME FILE | copy MIME FILE [SENDS] |\n"
+                  "               resize COUNT\n");
+  exit(2);
+}
+
+int main(int argc, char **argv) {
+  const char *command = argc > 1 ? argv[1] : "";
+  setvbuf(stdout, NULL, _IOLBF, 0);
+  if (strcmp(command, "globals") == 0 && argc == 2) {
+    run_globals();
+  } else if (strcmp(command, "window") == 0 && argc > 2) {
+    uint32_t width, height, frames = 0, steps = 0;
+    bool scribble = false, should_stay = false;
+    const char *title = "window";
+    if (sscanf(argv[2], "%ux%u", &width, &height) != 2) usage();
+    for (int a = 3; a < argc; a++) {
+      if (strcmp(argv[a], "--title") == 0 && a + 1 < argc) title = argv[++a];
+      else if (strcmp(argv[a], "--frames") == 0 && a + 1 < argc) frames = (uint32_t)atoi(argv[++a]);
+      else if (strcmp(argv[a], "--damage") == 0 && a + 1 < argc) steps = (uint32_t)atoi(argv[++a]);
+      else if (strcmp(argv[a], "--scribble") == 0) scribble = true;
+      else if (strcmp(argv[a], "--stay") == 0) should_stay = true;
+      else usage();
+    }
+    run_window(width, height, title, frames, steps, scribble, should_stay);
+  } else if (strcmp(command, "keymap") == 0 && argc <= 3) {
+    run_keymap(argv[2]);
+  } else if (strcmp(command, "paste") == 0 && argc == 4) {
+    run_paste(argv[2], argv[3]);
+  } else if (strcmp(command, "copy") == 0 && (argc == 4 || argc == 5)) {
+    run_copy(argv[2], argv[3], argc == 5 ? (uint32_t)atoi(argv[4]) : 1);
+  } else if (strcmp(command, "resize") == 0 && argc == 3) {
+    run_resize((uint32_t)atoi(argv[2]));
+  } else {
+    usage();
+  }
+  printf("WAYLAND done\n");
+  return 0;
+}
