@@ -3,6 +3,7 @@
  * been understood; what is not understood is a UsageError, exit status 2.
  */
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import yargs from 'yargs';
 import type { Mode } from './displays/mode.ts';
 import { assertMode } from './displays/timing.ts';
@@ -28,6 +29,9 @@ export interface ServeConfig {
   readonly maxBlobBytes: number;
   readonly hostVisibleBytes: number;
   readonly contextTypes: readonly ContextType[];
+  /** The socket of the host's compositor; undefined: guests have no channel to one. */
+  readonly waylandPath: string | undefined;
+  readonly waylandPolicyFile: string | undefined;
   readonly apiSocketPath: string | undefined;
   readonly once: boolean;
   readonly logLevel: LogLevel;
@@ -168,8 +172,22 @@ function contextTypes(value: unknown): readonly ContextType[] {
   return [...new Set(names.map((name) => choice('--context-types', name.trim(), CONTEXT_TYPES)))];
 }
 
+/** A path, or the name of a display as compositors give it, which is a socket in XDG_RUNTIME_DIR. */
+function waylandPath(value: unknown): string | undefined {
+  const name = optionalText('--wayland-display', value);
+  if (name === undefined || name.startsWith('/')) return name;
+  const { XDG_RUNTIME_DIR: folder } = process.env;
+  if (!folder)
+    throw new UsageError(`--wayland-display ${name} is a name: set XDG_RUNTIME_DIR, or write a path`);
+  return join(folder, name);
+}
+
 function serveConfig(args: Arguments): ServeConfig {
-  const types = contextTypes(args.contextTypes);
+  const wayland = waylandPath(args.waylandDisplay);
+  const waylandPolicyFile = optionalText('--wayland-policy', args.waylandPolicy);
+  if (waylandPolicyFile !== undefined && wayland === undefined)
+    throw new UsageError('--wayland-policy needs --wayland-display');
+  const types = contextTypes([...[args.contextTypes ?? []].flat(), ...(wayland ? ['cross-domain'] : [])]);
   const hostVisibleSize = args.hostVisibleSize ?? (types.length > 0 ? WINDOW_OF_CONTEXTS : DEFAULT_WINDOW);
   const displays = [args.display ?? DEFAULT_DISPLAY]
     .flat()
@@ -185,6 +203,8 @@ function serveConfig(args: Arguments): ServeConfig {
     maxBlobBytes: parseSize(text('--max-blob-memory', args.maxBlobMemory)),
     hostVisibleBytes: parseWindow(text('--host-visible-size', hostVisibleSize)),
     contextTypes: types,
+    waylandPath: wayland,
+    waylandPolicyFile,
     apiSocketPath: optionalText('--api-socket', args.apiSocket),
     once: args.once === true,
     logLevel: choice('--log-level', args.logLevel, LOG_LEVELS),
@@ -255,6 +275,14 @@ export async function parseCommandLine(
           .option('context-types', {
             type: 'string',
             describe: `contexts that guests can use, separated by commas: ${CONTEXT_TYPES.join(', ')}`,
+          })
+          .option('wayland-display', {
+            type: 'string',
+            describe: "socket of the host's compositor, for windows of guests; implies cross-domain",
+          })
+          .option('wayland-policy', {
+            type: 'string',
+            describe: 'JSON file that says what guests may do there',
           })
           .option('api-socket', { type: 'string', describe: 'socket of the HTTP control API' })
           .option('once', { type: 'boolean', default: false, describe: 'leave when the client leaves' })

@@ -17,6 +17,12 @@ export interface MetricsSource {
   readonly maxResourceBytes: number;
   readonly memoryEntries: number;
   readonly contexts: number;
+  readonly contextCounters: readonly {
+    readonly context: number;
+    readonly name: string;
+    readonly counters: Readonly<Record<string, number>>;
+  }[];
+  readonly componentCounters: Readonly<Record<string, Readonly<Record<string, number>>>>;
   readonly blobBytes: number;
   readonly maxBlobBytes: number;
   readonly waiting: number;
@@ -126,6 +132,27 @@ export function makeRegistry(read: () => MetricsSource): Registry {
     one(source.maxResourceBytes),
   );
   gauge('contexts', 'Contexts of the guest', [], (source) => one(source.contexts));
+  counter(
+    'channel_total',
+    'What contexts have done, by component and kind',
+    ['component', 'kind'],
+    ({ componentCounters }) =>
+      Object.entries(componentCounters).flatMap(([component, counters]) =>
+        Object.entries(counters).map(([kind, value]) => ({ labels: { component, kind }, value })),
+      ),
+  );
+  gauge(
+    'context_channel',
+    'The same of each context that there is',
+    ['context', 'name', 'kind'],
+    ({ contextCounters }) =>
+      contextCounters.flatMap(({ context, name, counters }) =>
+        Object.entries(counters).map(([kind, value]) => ({
+          labels: { context: String(context), name, kind },
+          value,
+        })),
+      ),
+  );
   gauge('blob_bytes', 'Host memory charged for blobs of contexts', [], (source) => one(source.blobBytes));
   gauge('blob_bytes_limit', 'Most host memory for blobs of contexts', [], (source) =>
     one(source.maxBlobBytes),

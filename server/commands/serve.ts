@@ -1,7 +1,8 @@
 /** `vfio-user-gpu serve`: be the device until told to stop. */
+import { readFileSync } from 'node:fs';
 import { endianness } from 'node:os';
 import { sendDatagram } from '../../native/index.ts';
-import type { ContextType, ServeConfig } from '../cli.ts';
+import { type ServeConfig, UsageError } from '../cli.ts';
 import type { Component } from '../gpu/backend.ts';
 import { GpuServer } from '../gpu-server.ts';
 import type { Log } from '../log.ts';
@@ -13,6 +14,7 @@ const EXIT_INTERNAL = 1;
 export async function serve(config: ServeConfig, version: string): Promise<number> {
   if (endianness() !== 'LE') throw new Error('only little-endian machines are supported');
   const log = await makeLogger(config.logLevel, config.logFormat);
+  const components = await makeComponents(config, log);
   const stop = stopSignal();
   const gpu = new GpuServer({
     socketPath: config.socketPath,
@@ -23,7 +25,7 @@ export async function serve(config: ServeConfig, version: string): Promise<numbe
       maxContextBlobBytes: config.maxBlobBytes,
     },
     hostVisibleBytes: config.hostVisibleBytes,
-    components: await components(config.contextTypes),
+    components,
     log,
     onDisconnect: () => {
       if (config.once) stop.now('the client left');
@@ -53,17 +55,33 @@ export async function serve(config: ServeConfig, version: string): Promise<numbe
 }
 
 /** What is not asked for is not loaded. */
-async function components(types: readonly ContextType[]): Promise<Component[]> {
+async function makeComponents(config: ServeConfig, log: Log): Promise<Component[]> {
   return await Promise.all(
-    types.map(async (type) => {
+    config.contextTypes.map(async (type) => {
       switch (type) {
         case 'cross-domain':
-          return new (await import('../cross-domain/component.ts')).CrossDomain();
+          return await makeCrossDomain(config, log);
         default:
           return type satisfies never;
       }
     }),
   );
+}
+
+async function makeCrossDomain({ waylandPath: path, waylandPolicyFile }: ServeConfig, log: Log) {
+  const { CrossDomain } = await import('../cross-domain/component.ts');
+  if (path === undefined) return new CrossDomain({ log });
+  const { WaylandConnection } = await import('../cross-domain/wayland/connection.ts');
+  const { DEFAULT_POLICY, parsePolicy } = await import('../cross-domain/wayland/policy.ts');
+  let policy = DEFAULT_POLICY;
+  if (waylandPolicyFile !== undefined) {
+    try {
+      policy = parsePolicy(JSON.parse(readFileSync(waylandPolicyFile, 'utf8')));
+    } catch (error) {
+      throw new UsageError(`policy ${waylandPolicyFile}: ${(error as Error).message}`);
+    }
+  }
+  return new CrossDomain({ wayland: { path, makeStream: () => new WaylandConnection(policy) }, log });
 }
 
 /** Tells people, then whoever started us, that a VMM can connect. */

@@ -1,8 +1,8 @@
 /** The cross-domain kind of context, as the device offers it. */
-import type { Component, Context, ContextHost } from '../gpu/backend.ts';
+import { type Component, type Context, type ContextHost, type Counters, sumOf } from '../gpu/backend.ts';
 import { type Log, RateLimitedLog, SILENT_LOG } from '../log.ts';
 import { encode } from '../wire.ts';
-import { CrossDomainContext, noCounters, type WaylandChannel } from './context.ts';
+import { CrossDomainContext, type WaylandChannel } from './context.ts';
 import {
   CROSS_DOMAIN_CHANNEL_WAYLAND,
   CROSS_DOMAIN_VERSION,
@@ -17,11 +17,12 @@ export interface CrossDomainOptions {
 }
 
 export class CrossDomain implements Component {
+  readonly name = 'cross-domain';
   readonly capsetId = VIRTIO_GPU_CAPSET_CROSS_DOMAIN;
   readonly maxVersion = 0;
   /** Guests read it once: it says what is configured, whether a compositor runs at this moment or not. */
   readonly capset: Uint8Array;
-  readonly counters = noCounters();
+  #past: Counters = {};
   readonly #wayland: WaylandChannel | undefined;
   readonly #log: RateLimitedLog;
 
@@ -36,10 +37,16 @@ export class CrossDomain implements Component {
     });
   }
 
+  get pastCounters(): Counters {
+    return this.#past;
+  }
+
   createContext({ contextId, name }: ContextHost): Context {
     return new CrossDomainContext({
       wayland: this.#wayland,
-      counters: this.counters,
+      ended: (counters) => {
+        this.#past = sumOf([this.#past, counters]);
+      },
       note: (message, fields) => this.#log.write('info', message, { contextId, name, ...fields }, message),
     });
   }

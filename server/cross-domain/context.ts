@@ -5,7 +5,7 @@
  */
 import { closeSync } from 'node:fs';
 import { connectUnix, createPipe } from '../../native/index.ts';
-import type { AttachedResource, Context, ContextBlob } from '../gpu/backend.ts';
+import type { AttachedResource, Context, ContextBlob, Counters } from '../gpu/backend.ts';
 import { GpuFault } from '../gpu/fault.ts';
 import { VIRTIO_GPU_MAP_CACHE_CACHED, VIRTIO_GPU_RESP_ERR_UNSPEC } from '../gpu/protocol.ts';
 import { type Codec, encode, viewOf } from '../wire.ts';
@@ -44,7 +44,7 @@ import {
   transfer,
 } from './protocol.ts';
 import { MAX_RECEIVED_BYTES, readMemory } from './received-memory.ts';
-import { type GuestFd, type HostMessage, WaylandError, type WaylandStream } from './stream.ts';
+import type { FromGuest, FromHost, GuestFd } from './wayland/connection.ts';
 
 const PAGE_BYTES = 4096;
 /** The largest page of a guest: its driver rounds sizes up to its own. */
@@ -63,11 +63,27 @@ const MAX_WAITING_BYTES = 256 * 1024;
 /** Of a READ to nobody: every guest that does not know it gives up. */
 const NO_PIPE = 0xffff_ffff;
 
+/** A buffer of the guest on its way to the host. */
+export interface SentBlob {
+  readonly kind: 'blob';
+  readonly resourceId: number;
+  readonly sizeBytes: number;
+  readonly handover: Handover;
+}
+
+/** What understands the streams of one connection: `WaylandConnection`. */
+export interface WaylandStream {
+  readonly failure: Error | undefined;
+  readonly counters: Counters;
+  fromGuest(bytes: Uint8Array, fds: readonly GuestFd<SentBlob>[]): FromGuest<SentBlob>;
+  fromHost(bytes: Uint8Array, fdCount: number): FromHost;
+  closing(message: string): Uint8Array;
+}
+
 /** Where channels of type Wayland lead. */
 export interface WaylandChannel {
   /** The socket of the compositor. */
   readonly path: string;
-  /** What understands the streams of one connection. */
   makeStream(): WaylandStream;
 }
 
@@ -75,32 +91,10 @@ export interface WaylandChannel {
 export interface Channels {
   /** Undefined where guests have none. */
   readonly wayland: WaylandChannel | undefined;
-  readonly counters: ChannelCounters;
+  /** Called once, at the end, with what the context has done. */
+  ended(counters: Counters): void;
   note(message: string, fields: Record<string, unknown>): void;
 }
-
-/** What all contexts of a device have done; plain numbers. */
-export interface ChannelCounters {
-  messagesFromGuest: number;
-  messagesFromHost: number;
-  bytesFromGuest: number;
-  bytesFromHost: number;
-  descriptors: number;
-  copiedBytes: number;
-  pipeBytesToGuest: number;
-  pipeBytesFromGuest: number;
-}
-
-export const noCounters = (): ChannelCounters => ({
-  messagesFromGuest: 0,
-  messagesFromHost: 0,
-  bytesFromGuest: 0,
-  bytesFromHost: 0,
-  descriptors: 0,
-  copiedBytes: 0,
-  pipeBytesToGuest: 0,
-  pipeBytesFromGuest: 0,
-});
 
 interface Rings {
   readonly queryRingId: number;
@@ -114,10 +108,40 @@ interface Item {
   readonly sizeBytes: number;
 }
 
-/** A message for the channel ring. */
-interface Waiting {
+/** Whole messages for the guest, and what came with the first byte. */
+interface Incoming {
   readonly bytes: Uint8Array;
   readonly items: readonly Item[];
+}
+
+/** Descriptors by the order in which they came. */
+class Waiting<T> {
+  readonly #drop: (one: T) => void;
+  readonly #byOrder = new Map<number, T>();
+  #count = 0;
+
+  constructor(drop: (one: T) => void) {
+    this.#drop = drop;
+  }
+
+  add(one: T): void {
+    this.#byOrder.set(this.#count++, one);
+  }
+
+  take(order: number): T {
+    const one = this.#byOrder.get(order) as T;
+    this.#byOrder.delete(order);
+    return one;
+  }
+
+  dropThese(orders: readonly number[]): void {
+    for (const order of orders) this.#drop(this.take(order));
+  }
+
+  clear(): void {
+    for (const one of this.#byOrder.values()) this.#drop(one);
+    this.#byOrder.clear();
+  }
 }
 
 const roundUp = (bytes: number, unit: number) => Math.ceil(bytes / unit) * unit;
@@ -128,6 +152,15 @@ function fail(message: string): never {
 
 export class CrossDomainContext implements Context {
   readonly ringCount = CROSS_DOMAIN_RINGS;
+  readonly #counters = {
+    bytesFromGuest: 0,
+    bytesFromHost: 0,
+    descriptorsFromGuest: 0,
+    descriptorsFromHost: 0,
+    copiedBytes: 0,
+    pipeBytesFromGuest: 0,
+    pipeBytesFromHost: 0,
+  };
   readonly #channels: Channels;
   readonly #attached = new Map<number, AttachedResource>();
   /** Bytes of the image, by the id that a blob of it is made with. */
@@ -142,12 +175,12 @@ export class CrossDomainContext implements Context {
   #rings: Rings | undefined;
   #channel: Channel | undefined;
   #stream: WaylandStream | undefined;
-  /** Descriptors of the guest that have not been sent, by their number in the stream. */
-  readonly #outgoing = new Map<number, OutgoingFd>();
-  #outgoingCount = 0;
+  /** Descriptors that have come and not gone on yet, by the order in which they came. */
+  readonly #fromGuest = new Waiting<OutgoingFd>((one) => one.release());
+  readonly #fromHost = new Waiting<number>((fd) => closeSync(fd));
   /** What has come for the guest, in order. */
-  readonly #waiting: Waiting[] = [];
-  #waitingBytes = 0;
+  readonly #inbox: Incoming[] = [];
+  #inboxBytes = 0;
   /** The guest's wishes to be told, in order. */
   #credits: (() => void)[] = [];
   /** Set between a message and the moment at which the guest has been told of it. */
@@ -162,6 +195,10 @@ export class CrossDomainContext implements Context {
 
   constructor(channels: Channels) {
     this.#channels = channels;
+  }
+
+  get counters(): Counters {
+    return { ...this.#counters, exports: this.#handovers.made, ...this.#stream?.counters };
   }
 
   submit(commands: Uint8Array): void {
@@ -216,6 +253,7 @@ export class CrossDomainContext implements Context {
   }
 
   close(): void {
+    this.#channels.ended(this.counters);
     this.#closed = true;
     clearImmediate(this.#turn);
     this.#credits = [];
@@ -344,24 +382,29 @@ export class CrossDomainContext implements Context {
     if (!this.#channel || !this.#stream) fail('there is no channel');
     try {
       const fds = Array.from({ length: count }, (_, i) => this.#openIdentifier(types[i]!, ids[i]!));
-      this.#forward(this.#channel, this.#stream, data, fds);
+      this.#counters.bytesFromGuest += data.length;
+      this.#counters.descriptorsFromGuest += fds.length;
+      this.#forward(this.#channel, this.#stream.fromGuest(data.slice(), fds));
     } catch (error) {
       // Something is missing in the stream now: whoever reads it would understand anything.
       this.#disconnect((error as Error).message);
       throw error instanceof GpuFault ? error : fail((error as Error).message);
     }
+    if (this.#stream.failure) this.#disconnect(this.#stream.failure.message);
   }
 
-  #openIdentifier(type: number, id: number): GuestFd & { readonly outgoing: OutgoingFd } {
+  #openIdentifier(type: number, id: number): GuestFd<SentBlob> {
     switch (type) {
       case CROSS_DOMAIN_ID_TYPE_VIRTGPU_BLOB: {
         const resource = this.#attached.get(id);
         if (resource?.kind !== 'host3d') return fail(`resource ${id} is no buffer of this context`);
         const handover = this.#handovers.of(resource);
-        return { kind: 'blob', bufferId: handover.id, outgoing: this.#outgoingBuffer(handover) };
+        this.#fromGuest.add(this.#outgoingBuffer(handover));
+        return { kind: 'blob', resourceId: id, sizeBytes: resource.sizeBytes, handover };
       }
       case CROSS_DOMAIN_ID_TYPE_READ_PIPE:
-        return { kind: 'pipe', outgoing: this.#openReadPipe(id) };
+        this.#fromGuest.add(this.#openReadPipe(id));
+        return { kind: 'pipe' };
       default:
         return fail(`identifier of type ${type}`);
     }
@@ -380,35 +423,17 @@ export class CrossDomainContext implements Context {
     return { fd: write, release: () => closeSync(write) };
   }
 
-  #forward(
-    channel: Channel,
-    stream: WaylandStream,
-    data: Uint8Array,
-    fds: readonly (GuestFd & { readonly outgoing: OutgoingFd })[],
-  ): void {
-    const { counters } = this.#channels;
-    for (const { outgoing } of fds) this.#outgoing.set(this.#outgoingCount++, outgoing);
-    counters.bytesFromGuest += data.length;
-    counters.descriptors += fds.length;
-    const { forward, reply, droppedFds } = stream.fromGuest(data.slice(), fds);
-    for (const message of forward) {
-      counters.messagesFromGuest++;
-      for (const { bufferId, offset, lengthBytes } of message.copies) {
-        counters.copiedBytes += this.#handovers.find(bufferId)?.refresh(offset, lengthBytes) ?? 0;
-      }
+  #forward(channel: Channel, { forward, reply, droppedFds }: FromGuest<SentBlob>): void {
+    for (const { bytes, fds, copies } of forward) {
+      for (const { blob, offset, lengthBytes } of copies)
+        this.#counters.copiedBytes += blob.handover.refresh(offset, lengthBytes);
       channel.send(
-        message.bytes,
-        message.fds.map((index) => this.#takeOutgoing(index)),
+        bytes,
+        fds.map((order) => this.#fromGuest.take(order)),
       );
     }
-    for (const index of droppedFds) this.#takeOutgoing(index).release();
+    this.#fromGuest.dropThese(droppedFds);
     this.#enqueue(reply, []);
-  }
-
-  #takeOutgoing(index: number): OutgoingFd {
-    const outgoing = this.#outgoing.get(index) as OutgoingFd;
-    this.#outgoing.delete(index);
-    return outgoing;
   }
 
   #write(body: Uint8Array): void {
@@ -417,7 +442,7 @@ export class CrossDomainContext implements Context {
     if (data.length !== dataBytes) fail(`WRITE of ${dataBytes} bytes in ${body.length}`);
     const pipe = this.#writePipes.get(id);
     if (!pipe) fail(`no pipe ${id}`);
-    this.#channels.counters.pipeBytesFromGuest += dataBytes;
+    this.#counters.pipeBytesFromGuest += dataBytes;
     pipe.write(data.slice());
     if (hangUp === 0) return;
     pipe.end();
@@ -428,31 +453,19 @@ export class CrossDomainContext implements Context {
   // ---- from the host ----
 
   #received(bytes: Uint8Array, fds: number[]): void {
-    const { counters } = this.#channels;
-    counters.bytesFromHost += bytes.length;
-    counters.descriptors += fds.length;
-    const pending = [...fds];
-    try {
-      const { messages, droppedFds } = this.#stream!.fromHost(bytes, fds);
-      for (const message of messages) this.#enqueueMessage(message, pending);
-      for (const fd of droppedFds) {
-        pending.splice(pending.indexOf(fd), 1);
-        closeSync(fd);
-      }
-    } catch (error) {
-      if (!(error instanceof WaylandError)) throw error;
-      this.#disconnect(error.message);
+    this.#counters.bytesFromHost += bytes.length;
+    this.#counters.descriptorsFromHost += fds.length;
+    for (const fd of fds) this.#fromHost.add(fd);
+    const stream = this.#stream as WaylandStream;
+    const { forward, reply, droppedFds } = stream.fromHost(bytes, fds.length);
+    for (const chunk of forward) {
+      const items = chunk.fds.map((order) => this.#makeItem(this.#fromHost.take(order)));
+      this.#enqueue(chunk.bytes, items);
     }
+    this.#fromHost.dropThese(droppedFds);
+    if (reply.length > 0) this.#channel?.send(reply, []);
+    if (stream.failure) this.#disconnect(stream.failure.message);
     this.#deliver();
-  }
-
-  #enqueueMessage({ bytes, fds }: HostMessage, pending: number[]): void {
-    this.#channels.counters.messagesFromHost++;
-    const items = fds.map((fd) => {
-      pending.splice(pending.indexOf(fd), 1);
-      return this.#makeItem(fd);
-    });
-    this.#enqueue(bytes, items);
   }
 
   #makeItem(fd: number): Item {
@@ -474,9 +487,9 @@ export class CrossDomainContext implements Context {
 
   #enqueue(bytes: Uint8Array, items: readonly Item[]): void {
     if (bytes.length === 0) return;
-    this.#waiting.push({ bytes, items });
-    this.#waitingBytes += bytes.length;
-    if (this.#channel) this.#channel.reading = this.#waitingBytes < MAX_WAITING_BYTES;
+    this.#inbox.push({ bytes, items });
+    this.#inboxBytes += bytes.length;
+    if (this.#channel) this.#channel.reading = this.#inboxBytes < MAX_WAITING_BYTES;
   }
 
   // ---- to the guest ----
@@ -502,7 +515,7 @@ export class CrossDomainContext implements Context {
 
   /** The stream goes first, then one pipe after the other. */
   #nextMessage(): Uint8Array | undefined {
-    if (this.#waiting.length > 0) return this.#nextReceive();
+    if (this.#inbox.length > 0) return this.#nextReceive();
     return this.#closing?.shift() ?? this.#nextRead();
   }
 
@@ -511,17 +524,17 @@ export class CrossDomainContext implements Context {
     const parts: Uint8Array[] = [];
     const items: Item[] = [];
     let bytes = 0;
-    for (let first = this.#waiting[0]; first; first = this.#waiting[0]) {
+    for (let first = this.#inbox[0]; first; first = this.#inbox[0]) {
       const room = CROSS_DOMAIN_MAX_RECEIVE_BYTES - bytes;
       if (parts.length > 0 && (first.bytes.length > room || !fitsTogether(items, first.items))) break;
-      this.#waiting.shift();
+      this.#inbox.shift();
       items.push(...first.items);
       parts.push(first.bytes.subarray(0, room));
       bytes += Math.min(room, first.bytes.length);
-      if (first.bytes.length > room) this.#waiting.unshift({ bytes: first.bytes.subarray(room), items: [] });
+      if (first.bytes.length > room) this.#inbox.unshift({ bytes: first.bytes.subarray(room), items: [] });
     }
-    this.#waitingBytes -= bytes;
-    if (this.#channel) this.#channel.reading = this.#waitingBytes < MAX_WAITING_BYTES;
+    this.#inboxBytes -= bytes;
+    if (this.#channel) this.#channel.reading = this.#inboxBytes < MAX_WAITING_BYTES;
     return receiveMessage(items, parts);
   }
 
@@ -537,7 +550,7 @@ export class CrossDomainContext implements Context {
         pipe.close();
         this.#readPipes.delete(id);
       }
-      this.#channels.counters.pipeBytesToGuest += data.bytes.length;
+      this.#counters.pipeBytesFromHost += data.bytes.length;
       return readMessage(id, data);
     }
     return undefined;
@@ -549,8 +562,10 @@ export class CrossDomainContext implements Context {
   #disconnect(reason: string): void {
     if (this.#closing || this.#closed) return;
     this.#channels.note('a channel has ended', { reason });
-    const error = this.#stream?.closingError('the connection to the compositor has ended');
-    if (error) this.#enqueue(error, []);
+    this.#enqueue(
+      this.#stream?.closing('the connection to the compositor has ended') ?? new Uint8Array(0),
+      [],
+    );
     this.#closing = [
       receiveMessage([], []),
       readMessage(NO_PIPE, { bytes: new Uint8Array(0), hangUp: true }),
@@ -562,8 +577,8 @@ export class CrossDomainContext implements Context {
   #dropChannel(): void {
     this.#channel?.close();
     this.#channel = undefined;
-    for (const outgoing of this.#outgoing.values()) outgoing.release();
-    this.#outgoing.clear();
+    this.#fromGuest.clear();
+    this.#fromHost.clear();
     for (const pipe of this.#ending) pipe.close();
     this.#ending.clear();
   }

@@ -40,8 +40,9 @@ export class Handovers {
     this.#onTooMuch = onTooMuch;
   }
 
-  get count(): number {
-    return this.#byId.size;
+  /** Exports made so far. */
+  get made(): number {
+    return this.#nextId - 1;
   }
 
   get orphanedBytes(): number {
@@ -66,10 +67,6 @@ export class Handovers {
     this.#byResource.set(resource.identity, handover);
     this.#byId.set(handover.id, handover);
     return handover;
-  }
-
-  find(id: number): Handover | undefined {
-    return this.#byId.get(id);
   }
 
   /** The descriptor will be needed until this is called. */

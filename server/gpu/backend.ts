@@ -94,12 +94,26 @@ export interface Exports {
   exportGuestPages(backing: Backing): MadeExport;
 }
 
+/** What contexts have done, by name: numbers that only grow. */
+export type Counters = Readonly<Record<string, number>>;
+
+export const sumOf = (all: Iterable<Counters>): Counters => {
+  const sum: Record<string, number> = {};
+  for (const counters of all)
+    for (const [name, value] of Object.entries(counters)) sum[name] = (sum[name] ?? 0) + value;
+  return sum;
+};
+
 /** One kind of context: what `--context-types` names. A capability set tells guests of it. */
 export interface Component {
+  /** As in `--context-types`. */
+  readonly name: string;
   readonly capsetId: number;
   readonly maxVersion: number;
   /** The same for every guest and as long as the device lives, because guests keep what they have read. */
   readonly capset: Uint8Array;
+  /** Of contexts that have ended. */
+  readonly pastCounters: Counters;
   createContext(host: ContextHost): Context;
 }
 
@@ -143,6 +157,7 @@ export interface ContextBlob {
 export interface Context {
   /** Rings that fences may be on, from 0; at most 64. */
   readonly ringCount: number;
+  readonly counters: Counters;
   /** Runs a command stream: a private copy, of any length. */
   submit(commands: Uint8Array): void;
   /**

@@ -1,6 +1,6 @@
 /** The guest's contexts: who has which id, what is attached to whom, and what their blobs cost. */
 import { attachedResource, type Memories } from './attached.ts';
-import type { Component, Context, ContextBlob } from './backend.ts';
+import { type Component, type Context, type ContextBlob, type Counters, sumOf } from './backend.ts';
 import { GpuFault } from './fault.ts';
 import type { GpuLimits } from './limits.ts';
 import {
@@ -18,6 +18,8 @@ export interface GuestContext {
   /** What the guest calls it; printable. */
   readonly name: string;
   readonly context: Context;
+  /** Undefined for a context of no kind. */
+  readonly component: Component | undefined;
   readonly attached: Set<number>;
   /** For its blobs, also those that outlive it. */
   readonly blobs: Quota;
@@ -54,6 +56,18 @@ export class Contexts {
     return this.#table.values();
   }
 
+  /** What contexts have done, those that have ended included, by component. */
+  get counters(): Record<string, Counters> {
+    const entries = this.components.map((component): [string, Counters] => {
+      const live = [...this.#table.values()].filter((one) => one.component === component);
+      return [
+        component.name,
+        sumOf([component.pastCounters, ...live.map(({ context }) => context.counters)]),
+      ];
+    });
+    return Object.fromEntries(entries);
+  }
+
   has(id: number): boolean {
     return this.#table.has(id);
   }
@@ -81,6 +95,7 @@ export class Contexts {
     this.#table.set(id, {
       id,
       name,
+      component,
       context: component ? component.createContext({ contextId: id, name }) : new InertContext(),
       attached: new Set(),
       blobs: new Quota(maxContextBlobBytes),
@@ -149,6 +164,7 @@ export class Contexts {
 /** A context of no kind: it can be there, and has nothing to do. */
 class InertContext implements Context {
   readonly ringCount = VIRTIO_GPU_MAX_RINGS;
+  readonly counters = {};
 
   submit(commands: Uint8Array): void {
     if (commands.length > 0)

@@ -9,7 +9,7 @@ import {
 import type { Display } from '../displays/display.ts';
 import { type Log, RateLimitedLog } from '../log.ts';
 import { viewOf } from '../wire.ts';
-import type { Backend2d, Component, Exports, WindowMemory } from './backend.ts';
+import type { Backend2d, Component, Counters, Exports, WindowMemory } from './backend.ts';
 import { Contexts } from './contexts.ts';
 import { DisplayEvents } from './display-events.ts';
 import type { GpuFault } from './fault.ts';
@@ -72,6 +72,14 @@ export interface GpuCounters {
   readonly resourceBytes: number;
   readonly memoryEntries: number;
   readonly contexts: number;
+  /** What the contexts that there are have done. */
+  readonly contextCounters: readonly {
+    readonly context: number;
+    readonly name: string;
+    readonly counters: Counters;
+  }[];
+  /** What all contexts there ever were have done, by component. */
+  readonly componentCounters: Readonly<Record<string, Counters>>;
   /** Charged for blobs of contexts. */
   readonly blobBytes: number;
   /** Requests that are not answered yet. */
@@ -138,6 +146,12 @@ export class GpuDevice implements VirtioDevice {
       resourceBytes: this.#pixels.usedBytes,
       memoryEntries: resources.entries,
       contexts: contexts.count,
+      contextCounters: [...contexts.all].map(({ id, name, context }) => ({
+        context: id,
+        name,
+        counters: context.counters,
+      })),
+      componentCounters: contexts.counters,
       blobBytes: contexts.blobBytes,
       waiting: this.#fences.waiting,
     };

@@ -1,7 +1,7 @@
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { parseCommandLine, parseMode, parseSize, type ServeConfig } from '../../server/cli.ts';
 
 const parse = (line: string) => parseCommandLine(line.split(' ').filter(Boolean), '1.2.3');
@@ -28,6 +28,8 @@ describe('serve', () => {
       maxBlobBytes: 2 ** 30,
       hostVisibleBytes: 0,
       contextTypes: [],
+      waylandPath: undefined,
+      waylandPolicyFile: undefined,
       apiSocketPath: undefined,
       once: false,
       logLevel: 'info',
@@ -46,6 +48,24 @@ describe('serve', () => {
     await expect(parse('--socket-path /tmp/x --context-types virgl')).rejects.toThrow(
       '--context-types is one of cross-domain',
     );
+  });
+
+  test('finds the compositor by path, or by name where XDG_RUNTIME_DIR is set', async () => {
+    const parseWayland = (rest: string) => parse(`--socket-path /tmp/x ${rest}`);
+    expect(await parseWayland('--wayland-display /run/w --wayland-policy p.json')).toMatchObject({
+      waylandPath: '/run/w',
+      waylandPolicyFile: 'p.json',
+      contextTypes: ['cross-domain'],
+      hostVisibleBytes: 2 ** 30,
+    });
+    vi.stubEnv('XDG_RUNTIME_DIR', '/run/user/7');
+    expect(await parseWayland('--wayland-display wayland-1')).toMatchObject({
+      waylandPath: '/run/user/7/wayland-1',
+    });
+    vi.stubEnv('XDG_RUNTIME_DIR', '');
+    await expect(parseWayland('--wayland-display wayland-1')).rejects.toThrow('XDG_RUNTIME_DIR');
+    await expect(parseWayland('--wayland-policy p.json')).rejects.toThrow('needs --wayland-display');
+    vi.unstubAllEnvs();
   });
 
   test('takes several displays in order', async () => {

@@ -3,8 +3,7 @@ import { closeSync, mkdtempSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { acceptUnix, createMemfd, listenUnix, receive, send, WOULD_BLOCK } from '../../native/index.ts';
-import { CrossDomainContext, noCounters } from '../../server/cross-domain/context.ts';
-import type { WaylandStream } from '../../server/cross-domain/stream.ts';
+import { CrossDomainContext, type SentBlob, type WaylandStream } from '../../server/cross-domain/context.ts';
 import type { AttachedResource, MemoryExport } from '../../server/gpu/backend.ts';
 import { fakeResource } from '../contract/component.ts';
 
@@ -14,18 +13,27 @@ const turn = () => new Promise((resolve) => setTimeout(resolve, 1));
 
 /** A stream that lets everything pass, and copies every buffer whole before each message. */
 export function passThrough(): WaylandStream {
-  let sent = 0;
-  const buffers = new Set<number>();
+  let [sent, received] = [0, 0];
+  const blobs: SentBlob[] = [];
+  const nothing = new Uint8Array(0);
   return {
+    failure: undefined,
+    counters: {},
     fromGuest(bytes, fds) {
-      const indexes = fds.map(() => sent++);
-      for (const fd of fds) if (fd.kind === 'blob') buffers.add(fd.bufferId);
-      const copies = [...buffers].map((bufferId) => ({ bufferId, offset: 0, lengthBytes: 2 ** 31 }));
-      const forward = bytes.length > 0 ? [{ bytes, fds: indexes, copies }] : [];
-      return { forward, reply: new Uint8Array(0), droppedFds: [] };
+      const orders = fds.map(() => sent++);
+      for (const fd of fds) if (fd.kind === 'blob') blobs.push(fd);
+      const copies = blobs.map((blob) => ({ blob, offset: 0, lengthBytes: blob.sizeBytes }));
+      return {
+        forward: bytes.length > 0 ? [{ bytes, fds: orders, copies }] : [],
+        reply: nothing,
+        droppedFds: [],
+      };
     },
-    fromHost: (bytes, fds) => ({ messages: [{ bytes, fds }], droppedFds: [] }),
-    closingError: () => Uint8Array.of(1, 0, 0, 0),
+    fromHost(bytes, fdCount) {
+      const fds = Array.from({ length: fdCount }, () => received++);
+      return { forward: [{ bytes, fds }], reply: nothing, droppedFds: [] };
+    },
+    closing: () => Uint8Array.of(1, 0, 0, 0),
   };
 }
 
@@ -132,7 +140,6 @@ export class FakeCompositor implements Disposable {
 export class GuestChannel implements Disposable {
   readonly context: CrossDomainContext;
   readonly notes: string[] = [];
-  readonly counters = noCounters();
   readonly query = fakeResource(QUERY);
   readonly ring = fakeResource(CHANNEL);
   /** Fences that have passed, by the order in which they were made. */
@@ -143,7 +150,7 @@ export class GuestChannel implements Disposable {
   constructor(waylandPath?: string, makeStream: () => WaylandStream = passThrough) {
     this.context = new CrossDomainContext({
       wayland: waylandPath === undefined ? undefined : { path: waylandPath, makeStream },
-      counters: this.counters,
+      ended: () => {},
       note: (message, { reason }) => this.notes.push(`${message}: ${reason ?? ''}`),
     });
     this.context.attach(this.query);

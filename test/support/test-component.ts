@@ -18,6 +18,9 @@ export const REFUSED_BLOB = 0xbad;
 
 export class TestContext implements Context {
   readonly ringCount = 4;
+  get counters() {
+    return { submitted: this.submitted.length };
+  }
   readonly host: ContextHost;
   readonly submitted: number[][] = [];
   readonly attached = new Map<number, AttachedResource>();
@@ -66,6 +69,8 @@ export class TestContext implements Context {
 }
 
 export class TestComponent implements Component {
+  readonly name = 'test';
+  readonly pastCounters = { submitted: 1000 };
   readonly capsetId = 7;
   readonly maxVersion = 3;
   readonly capset = Uint8Array.from({ length: 20 }, (_, i) => i + 1);

@@ -230,6 +230,8 @@ describe('the rest', () => {
       'vfio_user_gpu_resource_bytes',
       'vfio_user_gpu_resource_bytes_limit',
       'vfio_user_gpu_contexts',
+      'vfio_user_gpu_channel_total',
+      'vfio_user_gpu_context_channel',
       'vfio_user_gpu_blob_bytes',
       'vfio_user_gpu_blob_bytes_limit',
       'vfio_user_gpu_requests_waiting',

@@ -1,0 +1,392 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { MAX_DAMAGES } from '../../../../server/cross-domain/wayland/inspector.ts';
+import { blob, bound, copiesOf, event, pipe, request, SURFACE, started, type Talk } from './talk.ts';
+
+const shm = bound('wl_shm');
+const POOL = 200;
+const FIRST = 201;
+const XRGB8888 = 1;
+const NV12 = 0x3231_564e;
+
+/** A pool of resource 5 with three buffers of 16 rows of 64 bytes, 4096 bytes apart. */
+function pooled(): Talk {
+  const made = started();
+  made.guestWith([blob(5)], request('wl_shm.create_pool', shm, POOL, null, 12_288));
+  for (let i = 0; i < 3; i++)
+    made.guest(request('wl_shm_pool.create_buffer', POOL, FIRST + i, 4096 * i, 16, 16, 64, XRGB8888));
+  return made;
+}
+const attach = (buffer: number, surface = SURFACE) => request('wl_surface.attach', surface, buffer, 0, 0);
+const damage = (...rectangle: number[]) => request('wl_surface.damage', SURFACE, ...rectangle);
+const damageBuffer = (...rectangle: number[]) => request('wl_surface.damage_buffer', SURFACE, ...rectangle);
+const commit = (surface = SURFACE) => request('wl_surface.commit', surface);
+const everything = damage(0, 0, 0x7fff_ffff, 0x7fff_ffff);
+
+describe('copies at a commit', () => {
+  test('a buffer is copied whole when it is new, whatever is damaged', () => {
+    const { guest } = pooled();
+    expect(copiesOf(guest(attach(FIRST + 1), damage(0, 0, 1, 1), commit()))).toEqual([[5, 4096, 1024]]);
+  });
+
+  test('come with the bytes that hold the commit, not before', () => {
+    const { guest } = pooled();
+    expect(copiesOf(guest(attach(FIRST), everything))).toEqual([]);
+    expect(copiesOf(guest(commit()))).toEqual([[5, 0, 1024]]);
+  });
+
+  test('then only the damaged rows', () => {
+    const { guest } = pooled();
+    guest(attach(FIRST), everything, commit());
+    expect(copiesOf(guest(attach(FIRST), damage(3, 2, 10, 10), commit()))).toEqual([[5, 128, 640]]);
+    expect(copiesOf(guest(attach(FIRST), damageBuffer(0, 15, 1, 9), commit()))).toEqual([[5, 960, 64]]);
+  });
+
+  test('nothing where nothing is damaged', () => {
+    const { guest } = pooled();
+    guest(attach(FIRST), everything, commit());
+    expect(copiesOf(guest(attach(FIRST), commit(), commit()))).toEqual([]);
+    expect(copiesOf(guest(attach(FIRST), damage(0, 0, 0, 5), damage(0, 99, 5, 5), commit()))).toEqual([]);
+    expect(copiesOf(guest(attach(FIRST), damage(0, -9, 5, 9), commit()))).toEqual([]);
+  });
+
+  test('also without a new attach: the buffer has been changed in place', () => {
+    const { guest } = pooled();
+    guest(attach(FIRST), everything, commit());
+    expect(copiesOf(guest(damage(0, 0, 16, 1), commit()))).toEqual([[5, 0, 64]]);
+  });
+
+  test('a buffer also gets the damage of the frames that it was not in', () => {
+    const { guest } = pooled();
+    guest(attach(FIRST), everything, commit(), attach(FIRST + 1), everything, commit());
+    expect(copiesOf(guest(attach(FIRST), damage(0, 0, 16, 1), commit()))).toEqual([[5, 0, 1024]]);
+    expect(copiesOf(guest(attach(FIRST + 1), damage(0, 8, 16, 1), commit()))).toEqual([
+      [5, 4096, 64],
+      [5, 4096 + 512, 64],
+    ]);
+    expect(copiesOf(guest(attach(FIRST), damage(0, 1, 16, 1), commit()))).toEqual([
+      [5, 64, 64],
+      [5, 512, 64],
+    ]);
+  });
+
+  test('a buffer that was away for 8 frames gets what it missed, after more it is copied whole', () => {
+    const { guest } = pooled();
+    guest(attach(FIRST), everything, commit(), attach(FIRST + 1), everything, commit());
+    const frame = (buffer: number, row: number) =>
+      copiesOf(guest(attach(buffer), damage(0, row, 1, 1), commit()));
+    frame(FIRST, 0);
+    for (let i = 1; i < 8; i++) frame(FIRST + 1, 0);
+    expect(frame(FIRST, 5)).toEqual([
+      [5, 0, 64],
+      [5, 320, 64],
+    ]);
+    for (let i = 0; i < 8; i++) frame(FIRST + 1, 0);
+    expect(frame(FIRST, 5)).toEqual([[5, 0, 1024]]);
+  });
+
+  test('a commit that changes the scale or the transform copies everything', () => {
+    const { guest } = pooled();
+    guest(attach(FIRST), everything, commit());
+    const small = [attach(FIRST), damageBuffer(0, 0, 1, 1), commit()];
+    expect(copiesOf(guest(request('wl_surface.set_buffer_scale', SURFACE, 2), ...small))).toEqual([
+      [5, 0, 1024],
+    ]);
+    expect(copiesOf(guest(request('wl_surface.set_buffer_scale', SURFACE, 2), ...small))).toEqual([
+      [5, 0, 64],
+    ]);
+    expect(copiesOf(guest(request('wl_surface.set_buffer_transform', SURFACE, 4), ...small))).toEqual([
+      [5, 0, 1024],
+    ]);
+  });
+
+  test('rows are not copied twice', () => {
+    const { guest } = pooled();
+    guest(attach(FIRST), everything, commit());
+    const damages = [damage(0, 0, 9, 4), damage(0, 8, 9, 4), damageBuffer(0, 2, 9, 8), damage(0, 3, 1, 1)];
+    expect(copiesOf(guest(attach(FIRST), ...damages, commit()))).toEqual([[5, 0, 768]]);
+  });
+
+  test('more than 16 separate damages become fewer', () => {
+    const { guest, guestWith } = started();
+    guestWith([blob(5)], request('wl_shm.create_pool', shm, POOL, null, 4096));
+    guest(request('wl_shm_pool.create_buffer', POOL, FIRST, 0, 1, 1024, 4, XRGB8888));
+    guest(attach(FIRST), everything, commit());
+    const rows = Array.from({ length: 40 }, (_, i) => damageBuffer(0, 4 * i, 1, 1));
+    const copies = copiesOf(guest(attach(FIRST), ...rows, commit()));
+    expect(copies).toHaveLength(MAX_DAMAGES);
+    expect(copies.at(-1)).toEqual([5, 240, 4 * (4 * 39 - 60 + 1)]);
+  });
+
+  test('damage in surface coordinates grows with the scale', () => {
+    const { guest } = pooled();
+    guest(request('wl_surface.set_buffer_scale', SURFACE, 2), attach(FIRST), everything, commit());
+    expect(copiesOf(guest(attach(FIRST), damage(0, 1, 1, 2), commit()))).toEqual([[5, 128, 256]]);
+    expect(copiesOf(guest(attach(FIRST), damageBuffer(0, 1, 1, 2), commit()))).toEqual([[5, 64, 128]]);
+  });
+
+  test('under a transform or a viewport, damage in surface coordinates is the whole buffer', () => {
+    const { guest } = pooled();
+    guest(request('wl_surface.set_buffer_transform', SURFACE, 1), attach(FIRST), everything, commit());
+    expect(copiesOf(guest(attach(FIRST), damage(0, 0, 1, 1), commit()))).toEqual([[5, 0, 1024]]);
+    expect(copiesOf(guest(attach(FIRST), damageBuffer(0, 0, 1, 1), commit()))).toEqual([[5, 0, 64]]);
+    guest(request('wl_surface.set_buffer_transform', SURFACE, 0), commit());
+    guest(request('wp_viewporter.get_viewport', bound('wp_viewporter'), 300, SURFACE));
+    guest(attach(FIRST), everything, commit());
+    expect(copiesOf(guest(attach(FIRST), damage(0, 0, 1, 1), commit()))).toEqual([[5, 0, 1024]]);
+    guest(request('wp_viewport.destroy', 300), attach(FIRST), everything, commit());
+    expect(copiesOf(guest(attach(FIRST), damage(0, 0, 1, 1), commit()))).toEqual([[5, 0, 64]]);
+  });
+
+  test('a buffer that was used elsewhere, or is of another size, is copied whole', () => {
+    const { guest } = pooled();
+    guest(
+      request('wl_compositor.create_surface', bound('wl_compositor'), 300),
+      request('wl_shm_pool.create_buffer', POOL, 301, 4096, 8, 8, 32, XRGB8888),
+      attach(FIRST),
+      everything,
+      commit(),
+    );
+    expect(copiesOf(guest(attach(FIRST, 300), commit(300)))).toEqual([[5, 0, 1024]]);
+    expect(copiesOf(guest(attach(FIRST), commit()))).toEqual([[5, 0, 1024]]);
+    guest(attach(301), everything, commit());
+    expect(copiesOf(guest(attach(FIRST), commit()))).toEqual([[5, 0, 1024]]);
+  });
+
+  test('after nothing was attached, everything is copied', () => {
+    const { guest } = pooled();
+    guest(attach(FIRST), everything, commit(), attach(0), commit());
+    expect(copiesOf(guest(attach(FIRST), damage(0, 0, 1, 1), commit()))).toEqual([[5, 0, 1024]]);
+  });
+
+  test('formats of several planes are copied to the end of the pool', () => {
+    const { guest } = pooled();
+    guest(
+      request('wl_shm_pool.create_buffer', POOL, 300, 4096, 16, 16, 64, NV12),
+      attach(300),
+      everything,
+      commit(),
+    );
+    expect(copiesOf(guest(attach(300), damage(0, 0, 1, 1), commit()))).toEqual([[5, 4096, 8192]]);
+  });
+
+  test('never reach outside of the pool', () => {
+    const { guest } = pooled();
+    const buffer = (id: number, ...values: number[]) =>
+      request('wl_shm_pool.create_buffer', POOL, id, ...values, XRGB8888);
+    guest(buffer(300, 12_000, 16, 16, 64), buffer(301, 20_000, 16, 16, 64), buffer(302, -64, 16, 16, 64));
+    guest(buffer(303, 0, 16, 0x7fff_ffff, 0x7fff_ffff));
+    expect(copiesOf(guest(attach(300), everything, commit()))).toEqual([[5, 12_000, 288]]);
+    expect(copiesOf(guest(attach(301), everything, commit()))).toEqual([]);
+    expect(copiesOf(guest(attach(302), everything, commit()))).toEqual([]);
+    expect(copiesOf(guest(attach(303), everything, commit()))).toEqual([[5, 0, 12_288]]);
+  });
+
+  test('buffers of no pool are not copied', () => {
+    const { guest, guestWith } = pooled();
+    const manager = bound('wp_single_pixel_buffer_manager_v1');
+    guest(request('wp_single_pixel_buffer_manager_v1.create_u32_rgba_buffer', manager, 300, 0, 0, 0, 0));
+    expect(copiesOf(guest(attach(300), everything, commit()))).toEqual([]);
+    guestWith([pipe], request('wl_shm.create_pool', shm, 301, null, 4096));
+    guest(request('wl_shm_pool.create_buffer', 301, 302, 0, 16, 16, 64, 0));
+    expect(copiesOf(guest(attach(302), everything, commit()))).toEqual([]);
+  });
+
+  test('a pool lives as long as its buffers, and may grow', () => {
+    const { guest, guestWith } = started();
+    guestWith([blob(5)], request('wl_shm.create_pool', shm, POOL, null, 64));
+    guest(
+      request('wl_shm_pool.resize', POOL, 2048),
+      request('wl_shm_pool.create_buffer', POOL, FIRST, 1024, 16, 16, 64, 0),
+      request('wl_shm_pool.destroy', POOL),
+    );
+    expect(copiesOf(guest(attach(FIRST), everything, commit()))).toEqual([[5, 1024, 1024]]);
+  });
+
+  test('a pool larger than what is behind it is refused', () => {
+    const { connection, guest, guestWith } = started();
+    guestWith([blob(5, 4096)], request('wl_shm.create_pool', shm, POOL, null, 4096));
+    expect(connection.failure).toBeUndefined();
+    const out = guest(request('wl_shm_pool.resize', POOL, 4097));
+    expect(out.reply).toEqual(
+      event('wl_display.error', 1, POOL, 2, 'pool of 4097 bytes in a buffer of 4096'),
+    );
+    const other = started().guestWith([blob(5, 4096)], request('wl_shm.create_pool', shm, POOL, null, 4097));
+    expect(other).toMatchObject({ forward: [], droppedFds: [0] });
+  });
+
+  test('the resize of wl-cross: new pool and buffers under the same ids, at once', () => {
+    const { guest, guestWith } = pooled();
+    guest(attach(FIRST), everything, commit(), attach(FIRST + 1));
+    const again = [FIRST, FIRST + 1, FIRST + 2].flatMap((id, i) => [
+      request('wl_buffer.destroy', id),
+      request('wl_shm_pool.create_buffer', POOL, id, 4096 * i, 16, 16, 64, XRGB8888),
+    ]);
+    guestWith(
+      [blob(6)],
+      request('wl_shm_pool.destroy', POOL),
+      request('wl_shm.create_pool', shm, POOL, null, 16_384),
+      ...again,
+      attach(FIRST + 1),
+    );
+    expect(copiesOf(guest(damage(0, 0, 1, 1), commit()))).toEqual([[6, 4096, 1024]]);
+  });
+
+  test('an icon is copied when its buffer is added and when it is set', () => {
+    const { guest } = pooled();
+    const icons = bound('xdg_toplevel_icon_manager_v1');
+    guest(request('xdg_toplevel_icon_manager_v1.create_icon', icons, 300));
+    expect(copiesOf(guest(request('xdg_toplevel_icon_v1.add_buffer', 300, FIRST, 1)))).toEqual([
+      [5, 0, 1024],
+    ]);
+    expect(copiesOf(guest(request('xdg_toplevel_icon_manager_v1.set_icon', icons, 301, 300)))).toEqual([
+      [5, 0, 1024],
+    ]);
+  });
+});
+
+test('buffers are held from commit to release, or until they are destroyed', () => {
+  const { connection, guest, host } = pooled();
+  const held = () => connection.heldBuffers().map(({ objectId, offset }) => [objectId, offset]);
+  guest(attach(FIRST), commit(), attach(FIRST + 1), commit());
+  expect(held()).toEqual([
+    [FIRST, 0],
+    [FIRST + 1, 4096],
+  ]);
+  host(event('wl_buffer.release', FIRST));
+  expect(held()).toEqual([[FIRST + 1, 4096]]);
+  guest(request('wl_buffer.destroy', FIRST + 1));
+  expect(held()).toEqual([]);
+});
+
+test('counters tell what was copied', () => {
+  const { connection, guest } = pooled();
+  guest(attach(FIRST), everything, commit(), attach(FIRST), damage(0, 0, 1, 1), commit());
+  expect(connection.counters).toMatchObject({ frames: 2, wholeFrames: 1, copies: 2, copiedBytes: 1088 });
+});
+
+/** A client that draws as clients may: what it does not damage is as it was; buffers take turns in any order. */
+describe('a compositor that has only the copies', () => {
+  const HEIGHT = 16;
+  const STRIDE = 8;
+  const SIZE = HEIGHT * STRIDE;
+  const SURFACES = [SURFACE, 400];
+  const BUFFERS = 4;
+  const GROWN = 1;
+
+  const rectangle = fc.record({
+    y: fc.integer({ min: -4, max: HEIGHT + 2 }),
+    height: fc.integer({ min: 0, max: HEIGHT }),
+    ofBuffer: fc.boolean(),
+  });
+  const step = fc.record({
+    surface: fc.nat(1),
+    buffer: fc.nat(BUFFERS - 1),
+    damages: fc.array(rectangle, { maxLength: 4 }),
+    action: fc.constantFrom(
+      'draw',
+      'draw',
+      'draw',
+      'draw',
+      'unmap',
+      'recreate',
+      'scale',
+      'turn',
+      'viewport',
+      'in place',
+    ),
+    seed: fc.nat(255),
+  });
+
+  test('shows every frame exactly', () => {
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+        const made = started();
+        const source = new Uint8Array(BUFFERS * SIZE);
+        const shadow = new Uint8Array(BUFFERS * SIZE);
+        const frames = SURFACES.map(() => new Uint8Array(SIZE));
+        const state = SURFACES.map(() => ({ scale: 1, transform: 0, viewport: false, current: -1 }));
+        const say = (...messages: Uint8Array[]) => {
+          const out = made.guest(...messages);
+          expect(made.connection.failure).toBeUndefined();
+          for (const [, offset = 0, lengthBytes = 0] of copiesOf(out))
+            shadow.set(source.subarray(offset, offset + lengthBytes), offset);
+        };
+        const create = (buffer: number) =>
+          say(
+            request('wl_shm_pool.create_buffer', POOL, FIRST + buffer, buffer * SIZE, 2, HEIGHT, STRIDE, 0),
+          );
+        made.guestWith(
+          [blob(5, source.length)],
+          request('wl_shm.create_pool', shm, POOL, null, source.length),
+        );
+        made.guest(request('wl_compositor.create_surface', bound('wl_compositor'), SURFACES[GROWN]!));
+        for (let i = 0; i < BUFFERS; i++) create(i);
+
+        for (const { surface: which, buffer, damages, action, seed } of steps) {
+          const surface = SURFACES[which]!;
+          const own = state[which]!;
+          const frame = frames[which]!;
+          let drawnOn = buffer;
+          switch (action) {
+            case 'unmap':
+              say(attach(0, surface), commit(surface));
+              own.current = -1;
+              // What is shown next has nothing to do with what was.
+              frame.fill(seed);
+              continue;
+            case 'recreate':
+              say(request('wl_buffer.destroy', FIRST + buffer));
+              create(buffer);
+              for (const each of state) if (each.current === buffer) each.current = -1;
+              continue;
+            case 'scale':
+              own.scale = 3 - own.scale;
+              say(request('wl_surface.set_buffer_scale', surface, own.scale));
+              break;
+            case 'turn':
+              own.transform = own.transform === 0 ? 1 + (seed % 7) : 0;
+              say(request('wl_surface.set_buffer_transform', surface, own.transform));
+              break;
+            case 'viewport':
+              say(
+                own.viewport
+                  ? request('wp_viewport.destroy', 500 + which)
+                  : request('wp_viewporter.get_viewport', bound('wp_viewporter'), 500 + which, surface),
+              );
+              own.viewport = !own.viewport;
+              break;
+            case 'in place':
+              if (own.current < 0) continue;
+              drawnOn = own.current;
+              break;
+          }
+          for (const { y, height, ofBuffer } of damages) {
+            const path = ofBuffer ? 'wl_surface.damage_buffer' : 'wl_surface.damage';
+            say(request(path, surface, 0, y, 100, height));
+            const certain = ofBuffer || (own.transform === 0 && !own.viewport);
+            const factor = ofBuffer ? 1 : own.scale;
+            const [from, to] = certain ? [y * factor, (y + height) * factor] : [0, height > 0 ? HEIGHT : 0];
+            for (let row = Math.max(from, 0); row < Math.min(to, HEIGHT); row++)
+              frame.fill(seed + row, row * STRIDE, (row + 1) * STRIDE);
+          }
+          // All others showing this buffer see it change: they show this from now on, and do not know.
+          source.set(frame, drawnOn * SIZE);
+          for (const [i, each] of state.entries())
+            if (i !== which && each.current === drawnOn) each.current = -1;
+          if (action !== 'in place') say(attach(FIRST + drawnOn, surface));
+          own.current = drawnOn;
+          const before = shadow.slice();
+          say(commit(surface));
+          const drawn = action !== 'in place' || damages.some(({ height }) => height > 0);
+          if (!drawn) expect(shadow).toEqual(before);
+          else
+            expect(shadow.subarray(drawnOn * SIZE, (drawnOn + 1) * SIZE)).toEqual(
+              source.subarray(drawnOn * SIZE, (drawnOn + 1) * SIZE),
+            );
+        }
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
