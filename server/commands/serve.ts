@@ -3,7 +3,8 @@ import { readFileSync } from 'node:fs';
 import { endianness } from 'node:os';
 import { sendDatagram } from '../../native/index.ts';
 import { type ServeConfig, UsageError } from '../cli.ts';
-import type { Component } from '../gpu/backend.ts';
+import type { SentBlob } from '../cross-domain/context.ts';
+import type { Component, ContextHost } from '../gpu/backend.ts';
 import { GpuServer } from '../gpu-server.ts';
 import type { Log } from '../log.ts';
 import { makeLogger } from '../logger.ts';
@@ -68,7 +69,8 @@ async function makeComponents(config: ServeConfig, log: Log): Promise<Component[
   );
 }
 
-async function makeCrossDomain({ waylandPath: path, waylandPolicyFile }: ServeConfig, log: Log) {
+async function makeCrossDomain(config: ServeConfig, log: Log): Promise<Component> {
+  const { waylandPath: path, waylandPolicyFile } = config;
   const { CrossDomain } = await import('../cross-domain/component.ts');
   if (path === undefined) return new CrossDomain({ log });
   const { WaylandConnection } = await import('../cross-domain/wayland/connection.ts');
@@ -81,7 +83,15 @@ async function makeCrossDomain({ waylandPath: path, waylandPolicyFile }: ServeCo
       throw new UsageError(`policy ${waylandPolicyFile}: ${(error as Error).message}`);
     }
   }
-  return new CrossDomain({ wayland: { path, makeStream: () => new WaylandConnection(policy) }, log });
+  const { describe } = await import('../cross-domain/wayland/describe.ts');
+  const makeStream = ({ contextId, name }: ContextHost) =>
+    new WaylandConnection<SentBlob>(policy, {
+      // What WAYLAND_DEBUG is to a program.
+      ...(config.logLevel === 'debug'
+        ? { observe: (message) => log.debug({ contextId, name, message: describe(message) }, 'wayland') }
+        : {}),
+    });
+  return new CrossDomain({ wayland: { path, makeStream }, log });
 }
 
 /** Tells people, then whoever started us, that a VMM can connect. */

@@ -41,8 +41,10 @@ export class CrossDomain implements Component {
     return this.#past;
   }
 
-  createContext({ contextId, name }: ContextHost): Context {
+  createContext(host: ContextHost): Context {
+    const { contextId, name } = host;
     return new CrossDomainContext({
+      host,
       wayland: this.#wayland,
       ended: (counters) => {
         this.#past = sumOf([this.#past, counters]);

@@ -5,7 +5,7 @@
  */
 import { closeSync } from 'node:fs';
 import { connectUnix, createPipe } from '../../native/index.ts';
-import type { AttachedResource, Context, ContextBlob, Counters } from '../gpu/backend.ts';
+import type { AttachedResource, Context, ContextBlob, ContextHost, Counters } from '../gpu/backend.ts';
 import { GpuFault } from '../gpu/fault.ts';
 import { VIRTIO_GPU_MAP_CACHE_CACHED, VIRTIO_GPU_RESP_ERR_UNSPEC } from '../gpu/protocol.ts';
 import { type Codec, encode, viewOf } from '../wire.ts';
@@ -84,11 +84,12 @@ export interface WaylandStream {
 export interface WaylandChannel {
   /** The socket of the compositor. */
   readonly path: string;
-  makeStream(): WaylandStream;
+  makeStream(context: ContextHost): WaylandStream;
 }
 
 /** Where contexts of a device connect to, and what they count. */
 export interface Channels {
+  readonly host: ContextHost;
   /** Undefined where guests have none. */
   readonly wayland: WaylandChannel | undefined;
   /** Called once, at the end, with what the context has done. */
@@ -305,7 +306,7 @@ export class CrossDomainContext implements Context {
     const { wayland } = this.#channels;
     if (channelType !== CROSS_DOMAIN_CHANNEL_WAYLAND || !wayland) fail(`channel of type ${channelType}`);
     this.#rings = rings;
-    this.#stream = wayland.makeStream();
+    this.#stream = wayland.makeStream(this.#channels.host);
     this.#connect(wayland.path);
   }
 

@@ -92,6 +92,16 @@ export function decodeMessage(bytes: Uint8Array): Delivered {
   return { command: 5, items, data: Buffer.from(bytes.subarray(352, 352 + word(12))) };
 }
 
+/** Who leaves with something unread resets the connection. */
+function receiveOrEnd(fd: number, bytes: Uint8Array, fds: Int32Array): number {
+  try {
+    return receive(fd, bytes, 0, bytes.length, fds);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ECONNRESET') throw error;
+    return 0;
+  }
+}
+
 /** The socket that the server connects to. */
 export class FakeCompositor implements Disposable {
   readonly folder = mkdtempSync(join(tmpdir(), 'compositor-'));
@@ -118,7 +128,7 @@ export class FakeCompositor implements Disposable {
     const bytes = new Uint8Array(65_536);
     const received = new Int32Array(254);
     for (;;) {
-      const count = receive(fd, bytes, 0, bytes.length, received);
+      const count = receiveOrEnd(fd, bytes, received);
       if (count === WOULD_BLOCK || count === 0) return { data: Buffer.concat(parts), fds };
       parts.push(Buffer.from(bytes.slice(0, count)));
       fds.push(...received.subarray(1, 1 + received[0]!));
@@ -149,6 +159,7 @@ export class GuestChannel implements Disposable {
 
   constructor(waylandPath?: string, makeStream: () => WaylandStream = passThrough) {
     this.context = new CrossDomainContext({
+      host: { contextId: 1, name: 'test' },
       wayland: waylandPath === undefined ? undefined : { path: waylandPath, makeStream },
       ended: () => {},
       note: (message, { reason }) => this.notes.push(`${message}: ${reason ?? ''}`),
