@@ -55,8 +55,12 @@ const MAX_PAYLOAD_BYTES = 65_536;
 const MAX_IMAGE_BYTES = 2 ** 31 - PAGE_BYTES;
 /** Different images that one guest program may ask about. */
 const MAX_REQUIREMENTS = 65_536;
-/** Pipes and received memory that one guest program may have. */
+/** Pipes to write to and received memory that one guest program may have: as many as the compositor has sent. */
 const MAX_ITEMS = 4096;
+/** Pipes to read from: the guest makes them. */
+const MAX_READ_PIPES = 64;
+/** What slow readers of pipes have not taken. */
+const MAX_UNWRITTEN_BYTES = 64 * 2 ** 20;
 const FIRST_ID = 2;
 /** Read ahead for a guest that is slow, so that the compositor does not lose patience. */
 const MAX_WAITING_BYTES = 256 * 1024;
@@ -190,8 +194,8 @@ export class CrossDomainContext implements Context {
   #lastPipe = 0;
   /** Messages that make the guest's program leave; undefined while there is no reason to. */
   #closing: Uint8Array[] | undefined;
-  /** Pipes that the guest has done with and whose readers have not. */
-  readonly #ending = new Set<WritePipe>();
+  /** Those that the guest has done with and whose readers have not. */
+  readonly #endingPipes = new Set<WritePipe>();
   #closed = false;
 
   constructor(channels: Channels) {
@@ -261,6 +265,7 @@ export class CrossDomainContext implements Context {
     this.#dropChannel();
     for (const pipe of this.#readPipes.values()) pipe.close();
     for (const pipe of this.#writePipes.values()) pipe.close();
+    for (const pipe of this.#endingPipes) pipe.close();
     for (const { fd } of this.#memories.values()) closeSync(fd);
     this.#readPipes.clear();
     this.#writePipes.clear();
@@ -417,7 +422,11 @@ export class CrossDomainContext implements Context {
 
   /** A pipe that the host will write to; the guest has chosen the id. */
   #openReadPipe(id: number): OutgoingFd {
-    if (id < CROSS_DOMAIN_FIRST_READ_PIPE || this.#readPipes.has(id) || this.#readPipes.size >= MAX_ITEMS)
+    if (
+      id < CROSS_DOMAIN_FIRST_READ_PIPE ||
+      this.#readPipes.has(id) ||
+      this.#readPipes.size >= MAX_READ_PIPES
+    )
       fail(`read pipe ${id}`);
     const [read, write] = createPipe();
     this.#readPipes.set(id, new ReadPipe(read, () => this.#deliver()));
@@ -444,11 +453,20 @@ export class CrossDomainContext implements Context {
     const pipe = this.#writePipes.get(id);
     if (!pipe) fail(`no pipe ${id}`);
     this.#counters.pipeBytesFromGuest += dataBytes;
+    // Whoever reads so slowly gets no more.
+    if (this.#unwrittenBytes + dataBytes > MAX_UNWRITTEN_BYTES) pipe.close();
     pipe.write(data.slice());
     if (hangUp === 0) return;
-    pipe.end();
     this.#writePipes.delete(id);
-    if (pipe.unwrittenBytes > 0) this.#ending.add(pipe);
+    this.#endingPipes.add(pipe);
+    pipe.end(() => this.#endingPipes.delete(pipe));
+  }
+
+  get #unwrittenBytes(): number {
+    let sum = 0;
+    for (const pipe of this.#writePipes.values()) sum += pipe.unwrittenBytes;
+    for (const pipe of this.#endingPipes) sum += pipe.unwrittenBytes;
+    return sum;
   }
 
   // ---- from the host ----
@@ -580,8 +598,6 @@ export class CrossDomainContext implements Context {
     this.#channel = undefined;
     this.#fromGuest.clear();
     this.#fromHost.clear();
-    for (const pipe of this.#ending) pipe.close();
-    this.#ending.clear();
   }
 }
 

@@ -2,9 +2,6 @@
 import { closeSync, fstatSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { DISCONNECT, READABLE, setNonBlocking, Watch, WRITABLE } from '../../native/index.ts';
 
-/** What a slow reader has not taken yet; more, and it gets no more. */
-const MAX_UNWRITTEN_BYTES = 64 * 2 ** 20;
-
 /** Data for the guest. `hangUp` comes alone, and last. */
 export interface PipeData {
   readonly bytes: Uint8Array;
@@ -74,7 +71,8 @@ export class WritePipe {
   #watch: Watch | undefined;
   readonly #unwritten: Uint8Array[] = [];
   #unwrittenBytes = 0;
-  #isEnding = false;
+  /** Called when everything has been written, or nothing can be any more. */
+  #onEnd: (() => void) | undefined;
 
   /** Takes ownership of the descriptor. Without one, everything written is lost. */
   constructor(fd: number | undefined) {
@@ -92,22 +90,25 @@ export class WritePipe {
     this.#unwritten.push(bytes);
     this.#unwrittenBytes += bytes.length;
     this.#flush();
-    if (this.#unwrittenBytes > MAX_UNWRITTEN_BYTES) this.close();
   }
 
-  /** Closes it when everything has been written. */
-  end(): void {
-    this.#isEnding = true;
-    this.#flush();
+  /** Closes it when everything has been written, and says so. */
+  end(onEnd: () => void): void {
+    this.#onEnd = onEnd;
+    if (this.#fd === undefined) this.close();
+    else this.#flush();
   }
 
   close(): void {
+    const onEnd = this.#onEnd;
+    this.#onEnd = undefined;
     this.#watch?.close();
     this.#watch = undefined;
     if (this.#fd !== undefined) closeSync(this.#fd);
     this.#fd = undefined;
     this.#unwritten.length = 0;
     this.#unwrittenBytes = 0;
+    onEnd?.();
   }
 
   #flush(): void {
@@ -125,7 +126,7 @@ export class WritePipe {
     if (this.#fd === undefined) return;
     if (this.#unwritten.length === 0) {
       this.#watch?.setEvents(0);
-      if (this.#isEnding) this.close();
+      if (this.#onEnd) this.close();
     } else if (this.#watch) {
       this.#watch.setEvents(WRITABLE);
     } else {
