@@ -41,7 +41,8 @@ import { Window } from './window.ts';
 
 const configBytes = new Uint8Array(gpuConfig.size);
 const configView = viewOf(configBytes);
-const CONTROL_QUEUE_SIZE = 256;
+/** A program of the guest that waits for something to come holds a slot, so there are more of them than contexts. */
+const CONTROL_QUEUE_SIZE = 512;
 const CURSOR_QUEUE_SIZE = 64;
 
 export interface GpuOptions {
@@ -211,7 +212,6 @@ export class GpuDevice implements VirtioDevice {
     }
     const control = this.#session?.queues[CONTROL_QUEUE];
     if (control && pending & (1 << CONTROL_QUEUE)) {
-      this.#state.window?.watch();
       this.#fences.answerReady();
       const empty = pump(control, budget, (chain) =>
         runControl(this.#state, this.#fences, control, chain, this.#observer),

@@ -22,7 +22,7 @@ export const DEFAULT_LIMITS: GpuLimits = {
   maxResourceBytes: 512 * 2 ** 20,
   maxBlobBytes: 2 ** 30,
   maxContextBlobBytes: 2 ** 30,
-  maxContexts: 128,
+  maxContexts: 256,
   maxResources: 4096,
   maxEntriesPerResource: 65_536,
   maxEntries: 1 << 20,

@@ -16,8 +16,8 @@ import {
 import { endOf, firstEndingAfter, overlap, type Range, RangeSet } from './ranges.ts';
 
 export const WINDOW_PAGE_BYTES = 4096;
-/** So often is looked whether pages that no blob uses can go back to the host. */
-const PATROL_MS = 5000;
+/** Without a blob going for so long, pages that no blob uses go back to the host. */
+const IDLE_MS = 5000;
 
 /** A blob's place. */
 interface Mapped extends Range {
@@ -34,22 +34,22 @@ const pagesOf = (sizeBytes: number) => Math.ceil(sizeBytes / WINDOW_PAGE_BYTES) 
 export class Window {
   readonly memory: WindowMemory;
   readonly #maxBytes: number;
-  readonly #patrolMs: number;
+  readonly #idleMs: number;
   /** Sorted by offset, disjoint. */
   readonly #mapped: Mapped[] = [];
   readonly #clearing = new Set<Clearing>();
   #mappedBytes = 0;
   /** Outside of every blob, and still with pages, as far as we know: a guest may touch others. */
   readonly #kept = new RangeSet();
-  #patrol: NodeJS.Timeout | undefined;
-  /** Whether a blob has gone since the last look. */
+  #idle: NodeJS.Timeout | undefined;
+  /** Whether a blob has gone since somebody looked. */
   #isBusy = false;
 
   /** `maxBytes` bounds what mapped blobs and kept pages cost the host together. */
-  constructor(memory: WindowMemory, maxBytes: number, patrolMs = PATROL_MS) {
+  constructor(memory: WindowMemory, maxBytes: number, idleMs = IDLE_MS) {
     this.memory = memory;
     this.#maxBytes = maxBytes;
-    this.#patrolMs = patrolMs;
+    this.#idleMs = idleMs;
   }
 
   get mappedBytes(): number {
@@ -69,14 +69,9 @@ export class Window {
     return this.#mapped.reduce((sum, range) => sum + (range.isExported ? range.lengthBytes : 0), 0);
   }
 
-  /** There is a driver that does something, and may write to the window at any time, and anywhere. */
-  watch(): void {
-    this.#patrol ??= setTimeout(() => this.#look(), this.#patrolMs).unref();
-  }
-
   /**
    * Gives a blob the range at `offset`. It reads as zeros but for `initial`, and for what the guest itself has written
-   * there while it was no blob's. A fault when the range cannot be had.
+   * where a blob has just gone. A fault when the range cannot be had.
    */
   map(offset: number, sizeBytes: number, initial?: Uint8Array): void {
     const range = { offset, lengthBytes: pagesOf(sizeBytes), isExported: false };
@@ -93,7 +88,7 @@ export class Window {
       );
     }
     this.#finishClearing(range);
-    this.#kept.remove(range);
+    this.#clean(range);
     if (this.#mappedBytes + this.#kept.bytes + range.lengthBytes > this.#maxBytes) this.#trim();
     this.#mapped.splice(index, 0, range);
     this.#mappedBytes += range.lengthBytes;
@@ -110,6 +105,7 @@ export class Window {
       return undefined;
     }
     this.#isBusy = true;
+    this.#idle ??= this.#lookLater();
     if (!this.memory.isPopulated(offset, range.lengthBytes)) return undefined;
     this.#kept.add(range);
     const job = this.memory.clear(offset, range.lengthBytes);
@@ -124,8 +120,8 @@ export class Window {
 
   /** The whole window reads as zeros and costs nothing when this returns. */
   reset(): void {
-    clearTimeout(this.#patrol);
-    this.#patrol = undefined;
+    clearTimeout(this.#idle);
+    this.#idle = undefined;
     this.#finishClearing({ offset: 0, lengthBytes: this.memory.sizeBytes });
     this.#mapped.length = 0;
     this.#mappedBytes = 0;
@@ -136,6 +132,15 @@ export class Window {
   #noteClearing(clearing: Clearing): void {
     this.#clearing.add(clearing);
     clearing.job.whenDone(() => this.#clearing.delete(clearing));
+  }
+
+  /** What was kept has been cleared. Elsewhere the guest may have written, although there was no blob. */
+  #clean(range: Range): void {
+    const before = this.#kept.bytes;
+    this.#kept.remove(range);
+    const isKept = before - this.#kept.bytes === range.lengthBytes;
+    if (!isKept && this.memory.isPopulated(range.offset, range.lengthBytes))
+      this.memory.punch(range.offset, range.lengthBytes);
   }
 
   /** A driver waits for the answer to its UNMAP before it uses a range again; one that does not must wait here. */
@@ -160,12 +165,12 @@ export class Window {
   }
 
   /** Pages are kept for who needs them soon, which is when blobs come and go. */
-  #look(): void {
-    this.#patrol = undefined;
-    if (this.#kept.bytes === 0 && this.memory.populatedBytes() <= this.#mappedBytes) return;
-    if (!this.#isBusy) this.#trim();
-    this.#isBusy = false;
-    this.watch();
+  #lookLater(): NodeJS.Timeout {
+    return setTimeout(() => {
+      this.#idle = this.#isBusy ? this.#lookLater() : undefined;
+      if (!this.#isBusy) this.#trim();
+      this.#isBusy = false;
+    }, this.#idleMs).unref();
   }
 
   #indexOf(offset: number): number {

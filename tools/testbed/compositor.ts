@@ -58,6 +58,7 @@ export class Compositor implements AsyncDisposable {
   readonly #programs = new Set<ChildProcess>();
   #process: ChildProcess | undefined;
   #exited: Promise<void> = Promise.resolve();
+  #lastWords = '';
 
   /** Use `startCompositor`. */
   constructor(options: CompositorOptions, folder: string) {
@@ -65,7 +66,14 @@ export class Compositor implements AsyncDisposable {
     this.#options = options;
     this.#folder = folder;
     this.#log = join(folder, 'log');
-    this.socketPath = join(folder, options.kind === 'weston' ? 'wayland-1' : 'wayland-1');
+    // The name that sway chooses.
+    this.socketPath = join(folder, 'wayland-1');
+  }
+
+  /** The process that runs now. */
+  get pid(): number {
+    if (!this.#process?.pid) throw new Error('the compositor is not running');
+    return this.#process.pid;
   }
 
   /** Resolves when the compositor has left, for whatever reason. */
@@ -75,7 +83,7 @@ export class Compositor implements AsyncDisposable {
 
   /** Everything that it and the programs that talk to it have complained about. */
   get log(): string {
-    return existsSync(this.#log) ? readFileSync(this.#log, 'utf8') : '';
+    return existsSync(this.#log) ? readFileSync(this.#log, 'utf8') : this.#lastWords;
   }
 
   /** Starts it again, at the same socket. */
@@ -88,8 +96,14 @@ export class Compositor implements AsyncDisposable {
     // Without --debug Weston lets nobody take pictures.
     const command =
       kind === 'weston'
-        ? ['weston', '--backend=headless', '--renderer=pixman', '--shell=kiosk', '--debug', '--no-config']
-            .concat(['--idle-time=0', '--socket=wayland-1', ...sizes])
+        ? [
+            'weston',
+            '--backend=headless',
+            '--renderer=pixman',
+            '--shell=kiosk',
+            '--debug',
+            '--no-config',
+          ].concat(['--idle-time=0', '--socket=wayland-1', ...sizes])
         : ['sway', '--config', config];
     const child = this.#spawn(command, { stdin: 'ignore', stdout: 'ignore' });
     this.#process = child;
@@ -153,6 +167,7 @@ export class Compositor implements AsyncDisposable {
         return ended(child);
       }),
     );
+    this.#lastWords = this.log;
     await rm(this.#folder, { recursive: true, force: true });
   }
 

@@ -37,6 +37,11 @@ export class WaylandClient implements Disposable {
     this.request(DISPLAY, 1, REGISTRY);
   }
 
+  /** What the compositor offers. */
+  get globals(): string[] {
+    return [...this.#globals.keys()];
+  }
+
   /** Makes an object of a global. */
   bind(wanted: string, version: number): number {
     const global = this.#globals.get(wanted);

@@ -459,9 +459,9 @@ describe('contexts', () => {
     machine.createContext(1, 7);
     component.contexts.get(1)!.passesAtOnce = false;
     const request = machine.segment(GpuMachine.bytes(0x207, [0, 0], { flags: 3, fenceId: 1n, ctxId: 1 }));
-    for (let i = 0; i < 256; i++) machine.driver.queue(0).add([request]);
+    for (let i = 0; i < 512; i++) machine.driver.queue(0).add([request]);
     machine.driver.kick(0).run();
-    expect(machine.gpu.counters.waiting).toBe(256);
+    expect(machine.gpu.counters.waiting).toBe(512);
     expect(machine.guestErrors).toEqual([]);
     machine.driver.queue(0).add([request]);
     machine.driver.kick(0).run();

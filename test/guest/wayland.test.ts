@@ -1,0 +1,398 @@
+/**
+ * Programs in a guest whose windows are on the host's compositor: what they show arrives to the pixel, the selection
+ * goes both ways, and nobody takes the device along when leaving.
+ */
+import { createHash, randomBytes } from 'node:crypto';
+import { readdirSync } from 'node:fs';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, onTestFailed, test } from 'vitest';
+import { assemble, cachePath } from '../../tools/testbed/cache.ts';
+import { type Compositor, type CompositorOptions, startCompositor } from '../../tools/testbed/compositor.ts';
+import {
+  dirtiedPicture,
+  dirtyRectangles,
+  patternPicture,
+  type Rectangle,
+} from '../../tools/testbed/patterns.ts';
+import { colorAt, comparePictures, type Picture, paintPicture } from '../../tools/testbed/pictures.ts';
+import { type Guest, type GuestOptions, startGuest } from '../../tools/testbed/qemu.ts';
+import type { Server } from '../../tools/testbed/server.ts';
+import { becomeKeyboard, connectToWayland, readKeymap } from '../../tools/testbed/wayland-client.ts';
+import {
+  collectorArguments,
+  collectShots,
+  expectNoComplaints,
+  expectNothingHeld,
+  expectSame,
+  expectShown,
+  memoryInUse,
+  soon,
+  startServer,
+} from './support.ts';
+
+const screen = { width: 640, height: 480 };
+
+interface Bed {
+  readonly compositor: Compositor;
+  readonly server: Server;
+  readonly guest: Guest;
+}
+
+interface BedOptions extends Partial<GuestOptions> {
+  /** Becomes the keyboard of the compositor. */
+  readonly hasKeyboard?: boolean;
+  readonly policyFile?: string;
+}
+
+/** Runs a script in a guest that has a way to a compositor, and something beside it. The script has to succeed. */
+async function run(
+  kind: CompositorOptions['kind'],
+  script: string,
+  { hasKeyboard, policyFile, ...options }: BedOptions,
+  beside: (bed: Bed) => Promise<void>,
+): Promise<void> {
+  await using compositor = await startCompositor({ kind, ...screen });
+  onTestFailed(() => console.log(`--- ${kind} said\n${compositor.log}`));
+  using _keyboard = hasKeyboard ? await becomeKeyboard(compositor.socketPath) : undefined;
+  await using server = await startServer({
+    displays: ['1280x800'],
+    arguments: [
+      ...['--wayland-display', compositor.socketPath],
+      ...(policyFile === undefined ? [] : ['--wayland-policy', policyFile]),
+    ],
+    nodeArguments: collectorArguments,
+  });
+  await using guest = await startGuest({ devices: [server.device], script, ...options });
+  await beside({ compositor, server, guest });
+  await guest.scriptSucceeds();
+  expectNoComplaints(server);
+  await soon(
+    () => server.metric('client_connected'),
+    (count) => count === 0,
+  );
+  await expectNothingHeld(server);
+}
+
+/** The screen with a window in its middle, or with nothing. */
+function screenWith(window?: Picture): Picture {
+  const { width, height } = screen;
+  const left = Math.floor((width - (window?.width ?? 0)) / 2);
+  const top = Math.floor((height - (window?.height ?? 0)) / 2);
+  return paintPicture(width, height, (x, y) => {
+    const [column, row] = [x - left, y - top];
+    const isInside = window && column >= 0 && row >= 0 && column < window.width && row < window.height;
+    return isInside ? colorAt(window, column, row) : 0;
+  });
+}
+
+/** What the compositor shows, as soon as it is this, or after a while. */
+const shown = (compositor: Compositor, expected: Picture) =>
+  soon(
+    () => compositor.screenshot(),
+    (picture) => comparePictures(picture, expected) === undefined,
+  );
+
+const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
+
+describe.each([
+  ['weston', '6.12'],
+  ['sway', '6.12'],
+  ['sway', 'newest'],
+] as const)('in %s, with Linux %s', (kind, kernel) => {
+  const frames = 30;
+  const steps = 8;
+  // The second one has rows that are not whole words of anything, and the third one covers the screen.
+  const sizes = [
+    [300, 200],
+    [123, 77],
+    [screen.width, screen.height],
+  ] as const;
+
+  test('windows are exact, frame by frame, and change when they are committed and not before', async () => {
+    const script = sizes
+      .map(
+        ([width, height]) =>
+          `wayland window ${width}x${height} --frames ${frames} --damage ${steps} --scribble || exit`,
+      )
+      .join('\n');
+    const expected = sizes.flatMap(([width, height]) => [
+      ['window', patternPicture(width, height, 0, 0)] as const,
+      ['frames', patternPicture(width, height, 0, frames)] as const,
+      ['damage', dirtiedPicture(width, height, 0, frames, steps)] as const,
+      ['scribble', dirtiedPicture(width, height, 0, frames, steps)] as const,
+    ]);
+    await run(kind, `${script}\nshot gone`, { kernel }, async ({ compositor, server, guest }) => {
+      const shots: string[] = [];
+      for await (const shot of guest.shots()) {
+        const [, window] = expected[shots.length] ?? [];
+        shots.push(shot);
+        expectSame(await shown(compositor, screenWith(window)), screenWith(window), frames);
+      }
+      expect(shots).toEqual([...expected.map(([name]) => name), 'gone']);
+      if ((await copiedBytes(server)) > 0) expect(await copiedBytes(server)).toBe(damagedBytes());
+    });
+  });
+
+  /** What has to be copied of all windows: whole frames once each, and then the rows that a buffer has missed. */
+  function damagedBytes(): number {
+    return sizes.reduce((sum, [width, height]) => {
+      let rows = (1 + frames) * height;
+      for (let step = 0; step < steps; step++) {
+        if (step === 0) rows += height;
+        else rows += rowsOf([step - 1, step].flatMap((one) => dirtyRectangles(width, height, one)));
+      }
+      return sum + rows * width * 4;
+    }, 0);
+  }
+});
+
+/** How many rows a few rectangles touch. */
+function rowsOf(rectangles: readonly Rectangle[]): number {
+  const rows = rectangles.flatMap(({ y, height }) => Array.from({ length: height }, (_, row) => y + row));
+  return new Set(rows).size;
+}
+
+const copiedBytes = (server: Server) =>
+  server.metric('channel_total', { component: 'cross-domain', kind: 'copiedBytes' });
+
+test.each([
+  ['weston', ['weston_capture_v1', 'weston_debug_v1']],
+  ['sway', ['zwlr_screencopy_manager_v1', 'zwlr_data_control_manager_v1', 'zwp_virtual_keyboard_manager_v1']],
+] as const)('of %s, guests see what windows need and not what watches others', async (kind, dangerous) => {
+  await run(kind, 'wayland globals', {}, async ({ compositor, guest }) => {
+    await guest.scriptEnds();
+    const seen = [...guest.serial.matchAll(/^WAYLAND global (\S+) \d+$/gm)].map(([, name]) => name);
+    for (const name of ['wl_compositor', 'wl_shm', 'xdg_wm_base', 'wl_data_device_manager', 'wl_output'])
+      expect(seen).toContain(name);
+    using client = await connectToWayland(compositor.socketPath);
+    for (const name of dangerous) {
+      expect(client.globals).toContain(name);
+      expect(seen).not.toContain(name);
+    }
+  });
+});
+
+test('a window says which machine it belongs to', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'policy-'));
+  const policyFile = join(folder, 'policy.json');
+  await writeFile(policyFile, JSON.stringify({ titlePrefix: '[work] ', appIdPrefix: 'work.' }));
+  const script = "wayland window 300x200 --title 'a title'";
+  await run('sway', script, { policyFile }, async ({ compositor, guest }) => {
+    for await (const _ of guest.shots()) {
+      const { stdout } = await compositor.run('swaymsg', ['--type', 'get_tree', '--raw']);
+      expect(stdout.toString()).toContain('"name": "[work] a title"');
+      expect(stdout.toString()).toContain('"app_id": "work.guest"');
+    }
+  });
+  await rm(folder, { recursive: true });
+});
+
+test('three hundred buffers, one after the other, leave nothing', async () => {
+  // The first run is for what is made once.
+  await run('weston', 'wayland resize 60\nwayland resize 300', {}, async ({ compositor, server, guest }) => {
+    const look = async () => ({
+      ...server.descriptors(),
+      compositorFds: readdirSync(`/proc/${compositor.pid}/fd`).length,
+      resources: await server.metric('resources'),
+      ...(await memoryInUse(server)),
+    });
+    const looks = [];
+    for await (const _ of guest.shots()) looks.push(await look());
+    const [, , before, after] = looks;
+    expect(guest.serial).toContain('WAYLAND resized 300 times');
+    expect(after!.memfds - before!.memfds).toBeLessThan(4);
+    expect(after!.compositorFds).toBe(before!.compositorFds);
+    expect(after!.resources).toBe(before!.resources);
+    expect(after!.heapBytes - before!.heapBytes).toBeLessThan(2e6);
+  });
+});
+
+describe('in sway, with a keyboard', () => {
+  test('a guest gets the keymap that a host client gets', async () => {
+    const script = 'wayland keymap /tmp/keymap && sha256sum /tmp/keymap';
+    await run('sway', script, { hasKeyboard: true }, async ({ compositor, guest }) => {
+      const keymap = await readKeymap(compositor.socketPath);
+      expect(keymap.length).toBeGreaterThan(50_000);
+      await guest.scriptEnds();
+      expect(guest.serial).toContain(`WAYLAND keymap format=1 bytes=${keymap.length} xkb_keymap {\n`);
+      expect(guest.serial).toContain(`${sha256(keymap)}  /tmp/keymap`);
+    });
+  });
+
+  test('text and eight megabytes are copied on the host and pasted in the guest', async () => {
+    const large = randomBytes(8 * 2 ** 20);
+    const script = `
+      shot text && wayland paste text/plain /tmp/text && cat /tmp/text && echo
+      shot large && wayland paste application/x-large /tmp/large && sha256sum /tmp/large`;
+    await run('sway', script, { hasKeyboard: true }, async ({ compositor, guest }) => {
+      for await (const shot of guest.shots()) {
+        const { status } =
+          shot === 'text'
+            ? await compositor.run('wl-copy', ['from the host: äöü ✓'])
+            : await compositor.run('wl-copy', ['--type', 'application/x-large'], large);
+        expect(status).toBe(0);
+      }
+      expect(guest.serial).toMatch(/^from the host: äöü ✓$/m);
+      expect(guest.serial).toContain(`${sha256(large)}  /tmp/large`);
+    });
+  });
+
+  test('text and eight megabytes are copied in the guest and pasted on the host', async () => {
+    const large = randomBytes(8 * 2 ** 20);
+    const script = `
+      printf 'from the guest' >/tmp/text
+      wayland copy text/plain /tmp/text 2 && wayland copy application/x-large /large 1`;
+    const options = { hasKeyboard: true, extraFiles: { '/large': large } };
+    await run('sway', script, options, async ({ compositor, guest }) => {
+      const paste = async (type: string) =>
+        (await compositor.run('wl-paste', ['--no-newline', '--type', type])).stdout;
+      await guest.waitFor('WAYLAND owns the selection');
+      expect((await paste('text/plain')).toString()).toBe('from the guest');
+      expect((await paste('text/plain')).toString()).toBe('from the guest');
+      await guest.waitFor('WAYLAND owns the selection');
+      expect(sha256(await paste('application/x-large'))).toBe(sha256(large));
+    });
+  });
+});
+
+describe.each(['weston', 'sway'] as const)('when %s', (kind) => {
+  test('ends, its clients leave, and new ones find the next one; the display goes on', async () => {
+    const script = `
+      wayland window 300x200 --stay >/tmp/one & one=$!
+      until grep -q stays /tmp/one; do sleep 0.05; done
+      wayland window 200x100 --stay >/tmp/two & two=$!
+      until grep -q stays /tmp/two; do sleep 0.05; done
+      shot both
+      wait $one; echo "one has left with $?"; grep ended /tmp/one
+      wait $two; echo "two has left with $?"; grep ended /tmp/two
+      wayland globals; echo "without a compositor $?"
+      shot none
+      kms
+      wayland window 300x200`;
+    await run(kind, script, {}, async ({ compositor, server, guest }) => {
+      const window = screenWith(patternPicture(300, 200, 0, 0));
+      const shots = await collectShots(guest, async (shot) => {
+        if (shot === 'both') await compositor.stop('SIGKILL');
+        if (shot === 'none') await compositor.start();
+        if (shot === 'mode') await expectShown(server, patternPicture(1280, 800, 0, 0));
+        if (shot === 'window') expectSame(await shown(compositor, window), window);
+      });
+      expect([...shots.keys()]).toEqual(['both', 'none', 'mode', 'window']);
+      expect(guest.serial.match(/^WAYLAND ended: error event$/gm)).toHaveLength(3);
+      for (const end of ['one has left with 3', 'two has left with 3', 'without a compositor 3'])
+        expect(guest.serial).toContain(end);
+    });
+  });
+
+  test('shows a window of a program that is killed, the window vanishes', async () => {
+    const script = `
+      wayland window 300x200 --stay >/tmp/log & program=$!
+      until grep -q stays /tmp/log; do sleep 0.05; done
+      shot there
+      kill -9 $program
+      shot gone`;
+    await run(kind, script, {}, async ({ compositor, guest }) => {
+      const shots = await collectShots(guest, async (name) => {
+        const expected = name === 'there' ? screenWith(patternPicture(300, 200, 0, 0)) : screenWith();
+        expectSame(await shown(compositor, expected), expected);
+      });
+      expect([...shots.keys()]).toEqual(['there', 'gone']);
+    });
+  });
+});
+
+describe.each(['weston', 'sway'] as const)('in %s', (kind) => {
+  test("a program of Debian's, behind a proxy, shows whole frames, exactly", async () => {
+    const script = `
+      proxy /run/wayland-0 &
+      until [ -S /run/wayland-0 ]; do sleep 0.05; done
+      export XDG_RUNTIME_DIR=/run
+      weston-simple-shm & program=$!
+      shot there
+      kill $program
+      shot gone`;
+    await run(kind, script, { extraFiles: await weston('weston-simple-shm') }, async (bed) => {
+      const { compositor, guest } = bed;
+      const sides = kind === 'weston' ? screen : { width: 250, height: 250 };
+      const shots = await collectShots(guest, async (shot) => {
+        if (shot === 'gone') {
+          expectSame(await shown(compositor, screenWith()), screenWith());
+          return;
+        }
+        let last = -1;
+        for (let frame = 0; frame < 5; frame++) {
+          const picture = await soon(
+            () => compositor.screenshot(),
+            (picture) => isWhite(picture, sides) && simpleShmTime(picture, sides) !== last,
+          );
+          expect(simpleShmTime(picture, sides)).not.toBe(last);
+          last = simpleShmTime(picture, sides);
+          expectSame(picture, screenWith(simpleShmPicture(sides, last)));
+        }
+      });
+      expect([...shots.keys()]).toEqual(['there', 'gone']);
+    });
+  });
+});
+
+/** A program of the compositors' tree, and the libraries that the guest lacks. */
+async function weston(program: string): Promise<Record<string, Uint8Array>> {
+  await assemble('compositors');
+  const libraries = ['libwayland-client.so.0', 'libffi.so.8'];
+  const files = [`/usr/bin/${program}`, ...libraries.map((name) => `/usr/lib/x86_64-linux-gnu/${name}`)];
+  const entries = files.map(async (path) => [path, await readFile(cachePath('compositors', path))] as const);
+  return Object.fromEntries(await Promise.all(entries));
+}
+
+interface Sides {
+  readonly width: number;
+  readonly height: number;
+}
+
+/** Around the picture of weston-simple-shm. */
+const paddingPixels = 20;
+
+/** The window is there: its corner is in its place. */
+function isWhite(picture: Picture, { width, height }: Sides): boolean {
+  return colorAt(picture, (screen.width - width) / 2, (screen.height - height) / 2) === 0xffffff;
+}
+
+/** What weston-simple-shm draws, as its source has it; `sixteenths` is its time in units of 16 ms. */
+function simpleShmPicture({ width, height }: Sides, sixteenths: number): Picture {
+  const halfWidth = width / 2;
+  const halfHeight = height / 2;
+  const outer = Math.min(halfWidth, halfHeight) - 8;
+  const inner = outer - 32;
+  return paintPicture(width, height, (x, y) => {
+    const isInside = (at: number, size: number) => at >= paddingPixels && at < size - paddingPixels;
+    if (!isInside(x, width) || !isInside(y, height)) return 0xffffff;
+    const distance = (x - halfWidth) ** 2 + (y - halfHeight) ** 2;
+    const value =
+      distance < inner ** 2
+        ? Math.floor(distance / 32) + Math.floor(sixteenths / 4)
+        : distance < outer ** 2
+          ? y + Math.floor(sixteenths / 2)
+          : x + sixteenths;
+    return Math.imul(value, simpleShmFactor) & 0xff_ffff;
+  });
+}
+
+const simpleShmFactor = 0x080401;
+
+/** When a picture of weston-simple-shm was drawn, by one pixel of it. Nothing changes with 2 ** 24 units of time. */
+function simpleShmTime(picture: Picture, { width, height }: Sides): number {
+  const left = (screen.width - width) / 2 + paddingPixels;
+  const top = (screen.height - height) / 2 + paddingPixels;
+  // The factor is odd, so it has an inverse modulo 2 ** 24.
+  const value = Math.imul(colorAt(picture, left, top), inverse(simpleShmFactor)) & 0xff_ffff;
+  return (value - paddingPixels) & 0xff_ffff;
+}
+
+/** By Newton: every step doubles the bits that are right. */
+function inverse(odd: number): number {
+  let result = odd;
+  for (let step = 0; step < 5; step++) result = Math.imul(result, 2 - Math.imul(odd, result));
+  return result;
+}
