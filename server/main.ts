@@ -50,7 +50,8 @@ async function main(): Promise<number> {
     return config ? await run(config, version) : 0;
   } catch (error) {
     process.stderr.write(`vfio-user-gpu: ${(error as Error).message}\n`);
-    return EXIT_FAILED;
+    // What an argument names may turn out to be no good only when the command looks at it.
+    return error instanceof UsageError ? EXIT_USAGE : EXIT_FAILED;
   }
 }
 

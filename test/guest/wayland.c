@@ -7,6 +7,8 @@
  *   wayland keymap [FILE]                          waits for a keyboard and reads its keymap, into a file if named
  *   wayland paste MIME FILE                        reads the selection into a file, through a pipe of the host
  *   wayland copy MIME FILE [SENDS]                 owns the selection until it has been sent so often (default 1)
+ *   wayland drag MIME FILE                         drags a file out of its window, and leaves when it has been dropped
+ *   wayland drop MIME FILE                         waits for something to be dropped, and reads it into a file
  *   wayland resize COUNT                           gives a window so many buffers, one after the other
  *
  * A window asks the host for pictures, one named each of: window, frames, damage, scribble. For each it prints "@@SHOT
@@ -78,6 +80,7 @@ enum kind {
   XDG_SURFACE,
   TOPLEVEL,
   SEAT,
+  POINTER,
   KEYBOARD,
   DATA_DEVICE,
   DATA_SOURCE,
@@ -105,10 +108,10 @@ static uint32_t global_count;
 
 static struct {
   uint32_t capabilities, enter_serial, keyboard_count;
-  bool configured, has_keymap, cancelled;
+  bool configured, has_keymap, cancelled, dropped, finished;
   struct blob keymap;
   uint32_t keymap_format, keymap_size;
-  uint32_t selection, send_pipe;
+  uint32_t selection, send_pipe, button_serial, drag_serial, drag_offer;
   char offered[1024];
 } seen;
 
@@ -180,6 +183,9 @@ static void handle(uint32_t object, uint32_t opcode, const uint8_t *args) {
     case SEAT << 8 | 0:
       seen.capabilities = word_at(args);
       break;
+    case POINTER << 8 | 3:
+      if (word_at(args + 12) == 1) seen.button_serial = word_at(args);
+      break;
     case KEYBOARD << 8 | 0: {
       struct item item = take_item(ID_BLOB);
       seen.keymap_format = word_at(args);
@@ -196,6 +202,16 @@ static void handle(uint32_t object, uint32_t opcode, const uint8_t *args) {
     case DATA_DEVICE << 8 | 0:
       seen.offered[0] = '\0';
       break;
+    case DATA_DEVICE << 8 | 1:
+      seen.drag_serial = word_at(args);
+      seen.drag_offer = word_at(args + 16);
+      break;
+    case DATA_DEVICE << 8 | 2:
+      if (!seen.dropped) seen.drag_offer = 0;
+      break;
+    case DATA_DEVICE << 8 | 4:
+      seen.dropped = true;
+      break;
     case DATA_DEVICE << 8 | 5:
       seen.selection = word_at(args);
       break;
@@ -205,6 +221,9 @@ static void handle(uint32_t object, uint32_t opcode, const uint8_t *args) {
       break;
     case DATA_SOURCE << 8 | 2:
       seen.cancelled = true;
+      break;
+    case DATA_SOURCE << 8 | 4:
+      seen.finished = true;
       break;
   }
 }
@@ -427,19 +446,23 @@ static void run_window(uint32_t width, uint32_t height, const char *title, uint3
   if (should_stay) stay();
 }
 
-/* A window that has the keyboard: what has to do with a selection needs one. */
-static void open_focused_window(uint32_t *seat) {
+static void open_small_window(const char *title) {
   static struct blob memory;
-  *seat = bind("wl_seat", 5, SEAT);
-  UNTIL(seen.capabilities & 2);
-  uint32_t keyboard = new_object(KEYBOARD);
-  request(*seat, 1, 1, keyboard);
-  open_window("focus");
+  open_window(title);
   memory = allocate(200 * 100 * 4);
   struct buffer buffer = create_buffer(create_pool(&memory), &memory, 0, 200, 100);
   draw_frame(&buffer, 0);
   damage(0, 0, 200, 100);
   show(&buffer);
+}
+
+/* A window that has the keyboard: what has to do with a selection needs one. */
+static void open_focused_window(uint32_t *seat) {
+  *seat = bind("wl_seat", 5, SEAT);
+  UNTIL(seen.capabilities & 2);
+  uint32_t keyboard = new_object(KEYBOARD);
+  request(*seat, 1, 1, keyboard);
+  open_small_window("focus");
   UNTIL(seen.enter_serial);
 }
 
@@ -463,6 +486,19 @@ static uint32_t get_data_device(uint32_t manager, uint32_t seat) {
   return device;
 }
 
+/* Reads an offer into a file, through a pipe of the host. */
+static void receive_offer(uint32_t offer, const char *mime, const char *path) {
+  pipe_file = fopen(path, "w");
+  if (!pipe_file) die("%s: %s", path, strerror(errno));
+  put_id(ID_READ_PIPE, next_read_pipe++);
+  begin(offer, 1);
+  put_string(mime);
+  end();
+  UNTIL(pipe_ended);
+  if (fclose(pipe_file) != 0) die("writing %s", path);
+  printf("WAYLAND received bytes=%llu\n", (unsigned long long)pipe_bytes);
+}
+
 static void run_paste(const char *mime, const char *path) {
   uint32_t seat;
   connect_to_compositor();
@@ -473,46 +509,96 @@ static void run_paste(const char *mime, const char *path) {
   printf("WAYLAND waits for a selection\n");
   UNTIL(seen.selection);
   printf("WAYLAND offered%s\n", seen.offered);
-  pipe_file = fopen(path, "w");
-  if (!pipe_file) die("%s: %s", path, strerror(errno));
-  put_id(ID_READ_PIPE, next_read_pipe++);
-  begin(seen.selection, 1);
-  put_string(mime);
-  end();
-  UNTIL(pipe_ended);
-  if (fclose(pipe_file) != 0) die("writing %s", path);
-  printf("WAYLAND pasted bytes=%llu\n", (unsigned long long)pipe_bytes);
+  receive_offer(seen.selection, mime, path);
 }
 
-static void run_copy(const char *mime, const char *path, uint32_t sends) {
-  uint32_t seat;
+static FILE *open_file(const char *path) {
   FILE *file = fopen(path, "r");
   if (!file) die("%s: %s", path, strerror(errno));
-  connect_to_compositor();
-  uint32_t manager = bind("wl_data_device_manager", 3, NOTHING);
-  open_focused_window(&seat);
-  uint32_t device = get_data_device(manager, seat), source = new_object(DATA_SOURCE);
+  return file;
+}
+
+static uint32_t create_source(uint32_t manager, const char *mime) {
+  uint32_t source = new_object(DATA_SOURCE);
   request(manager, 0, 1, source);
   begin(source, 0);
   put_string(mime);
   end();
-  request(device, 1, 2, source, seen.enter_serial);
+  return source;
+}
+
+/* Writes a file into the pipe that has come for it. */
+static void send_file(FILE *file) {
+  uint8_t bytes[MAX_WRITE];
+  size_t size, total = 0;
+  rewind(file);
+  while ((size = fread(bytes, 1, sizeof bytes, file)) > 0) {
+    write_to_pipe(seen.send_pipe, bytes, size, false);
+    total += size;
+  }
+  write_to_pipe(seen.send_pipe, bytes, 0, true);
+  seen.send_pipe = 0;
+  printf("WAYLAND sent bytes=%zu\n", total);
+}
+
+static void run_copy(const char *mime, const char *path, uint32_t sends) {
+  uint32_t seat;
+  FILE *file = open_file(path);
+  connect_to_compositor();
+  uint32_t manager = bind("wl_data_device_manager", 3, NOTHING);
+  open_focused_window(&seat);
+  request(get_data_device(manager, seat), 1, 2, create_source(manager, mime), seen.enter_serial);
   roundtrip();
   printf("WAYLAND owns the selection\n");
   while (sends-- > 0) {
     UNTIL(seen.send_pipe || seen.cancelled);
     if (!seen.send_pipe) break;
-    uint8_t bytes[MAX_WRITE];
-    size_t size, total = 0;
-    rewind(file);
-    while ((size = fread(bytes, 1, sizeof bytes, file)) > 0) {
-      write_to_pipe(seen.send_pipe, bytes, size, false);
-      total += size;
-    }
-    write_to_pipe(seen.send_pipe, bytes, 0, true);
-    seen.send_pipe = 0;
-    printf("WAYLAND sent bytes=%zu\n", total);
+    send_file(file);
   }
+  roundtrip();
+}
+
+enum { ACTION_COPY = 1 };
+
+static void run_drag(const char *mime, const char *path) {
+  FILE *file = open_file(path);
+  connect_to_compositor();
+  uint32_t manager = bind("wl_data_device_manager", 3, NOTHING), seat = bind("wl_seat", 5, SEAT);
+  UNTIL(seen.capabilities & 1);
+  request(seat, 0, 1, new_object(POINTER));
+  open_small_window("drag");
+  printf("WAYLAND waits to be dragged\n");
+  UNTIL(seen.button_serial);
+  uint32_t source = create_source(manager, mime);
+  request(source, 2, 1, (uint32_t)ACTION_COPY);
+  request(get_data_device(manager, seat), 0, 4, source, window.surface, 0u, seen.button_serial);
+  roundtrip();
+  printf("WAYLAND drags\n");
+  while (!seen.finished) {
+    UNTIL(seen.send_pipe || seen.finished || seen.cancelled);
+    if (seen.cancelled && !seen.finished) die("the drag was cancelled");
+    if (seen.send_pipe) send_file(file);
+  }
+}
+
+static void run_drop(const char *mime, const char *path) {
+  connect_to_compositor();
+  uint32_t manager = bind("wl_data_device_manager", 3, NOTHING), seat = bind("wl_seat", 5, SEAT);
+  get_data_device(manager, seat);
+  open_small_window("drop");
+  printf("WAYLAND waits for a drop\n");
+  UNTIL(seen.drag_offer);
+  uint32_t offer = seen.drag_offer;
+  begin(offer, 0);
+  put_word(seen.drag_serial);
+  put_string(mime);
+  end();
+  request(offer, 4, 2, (uint32_t)ACTION_COPY, (uint32_t)ACTION_COPY);
+  roundtrip();
+  printf("WAYLAND entered with%s\n", seen.offered);
+  UNTIL(seen.dropped);
+  receive_offer(offer, mime, path);
+  request(offer, 3, 0);
   roundtrip();
 }
 
@@ -545,7 +631,7 @@ static void run_resize(uint32_t count) {
 static void usage(void) {
   fprintf(stderr, "usage: wayland globals | window WIDTHxHEIGHT [--title TEXT] [--frames COUNT] [--damage STEPS]\n"
                   "               [--scribble] [--stay] | keymap [FILE] | paste MIME FILE | copy MIME FILE [SENDS] |\n"
-                  "               resize COUNT\n");
+                  "               drag MIME FILE | drop MIME FILE | resize COUNT\n");
   exit(2);
 }
 
@@ -574,6 +660,10 @@ int main(int argc, char **argv) {
     run_paste(argv[2], argv[3]);
   } else if (strcmp(command, "copy") == 0 && (argc == 4 || argc == 5)) {
     run_copy(argv[2], argv[3], argc == 5 ? (uint32_t)atoi(argv[4]) : 1);
+  } else if (strcmp(command, "drag") == 0 && argc == 4) {
+    run_drag(argv[2], argv[3]);
+  } else if (strcmp(command, "drop") == 0 && argc == 4) {
+    run_drop(argv[2], argv[3]);
   } else if (strcmp(command, "resize") == 0 && argc == 3) {
     run_resize((uint32_t)atoi(argv[2]));
   } else {

@@ -16,10 +16,16 @@ import {
   patternPicture,
   type Rectangle,
 } from '../../tools/testbed/patterns.ts';
-import { colorAt, comparePictures, type Picture, paintPicture } from '../../tools/testbed/pictures.ts';
+import { colorAt, comparePictures, crop, type Picture, paintPicture } from '../../tools/testbed/pictures.ts';
 import { type Guest, type GuestOptions, startGuest } from '../../tools/testbed/qemu.ts';
 import type { Server } from '../../tools/testbed/server.ts';
-import { becomeKeyboard, connectToWayland, readKeymap } from '../../tools/testbed/wayland-client.ts';
+import {
+  becomeKeyboard,
+  becomePointer,
+  connectToWayland,
+  readKeymap,
+  type VirtualPointer,
+} from '../../tools/testbed/wayland-client.ts';
 import {
   collectorArguments,
   collectShots,
@@ -38,11 +44,14 @@ interface Bed {
   readonly compositor: Compositor;
   readonly server: Server;
   readonly guest: Guest;
+  readonly pointer: VirtualPointer | undefined;
 }
 
 interface BedOptions extends Partial<GuestOptions> {
   /** Becomes the keyboard of the compositor. */
   readonly hasKeyboard?: boolean;
+  /** Has its pointer, in the upper left corner. */
+  readonly hasPointer?: boolean;
   readonly policyFile?: string;
 }
 
@@ -50,12 +59,14 @@ interface BedOptions extends Partial<GuestOptions> {
 async function run(
   kind: CompositorOptions['kind'],
   script: string,
-  { hasKeyboard, policyFile, ...options }: BedOptions,
+  { hasKeyboard, hasPointer, policyFile, ...options }: BedOptions,
   beside: (bed: Bed) => Promise<void>,
 ): Promise<void> {
   await using compositor = await startCompositor({ kind, ...screen });
   onTestFailed(() => console.log(`--- ${kind} said\n${compositor.log}`));
   using _keyboard = hasKeyboard ? await becomeKeyboard(compositor.socketPath) : undefined;
+  using pointer = hasPointer ? await becomePointer(compositor.socketPath, screen) : undefined;
+  await pointer?.moveTo(0, 0);
   await using server = await startServer({
     displays: ['1280x800'],
     arguments: [
@@ -65,7 +76,7 @@ async function run(
     nodeArguments: collectorArguments,
   });
   await using guest = await startGuest({ devices: [server.device], script, ...options });
-  await beside({ compositor, server, guest });
+  await beside({ compositor, server, guest, pointer });
   await guest.scriptSucceeds();
   expectNoComplaints(server);
   await soon(
@@ -257,6 +268,37 @@ describe('in sway, with a keyboard', () => {
   });
 });
 
+test('eight megabytes are dragged out of one window of a guest and dropped on another', async () => {
+  const large = randomBytes(8 * 2 ** 20);
+  const script = `
+    wayland drop application/x-large /tmp/dropped & drop=$!
+    wayland drag application/x-large /large && wait $drop && sha256sum /tmp/dropped`;
+  const options = { hasPointer: true, extraFiles: { '/large': large } };
+  await run('sway', script, options, async ({ compositor, guest, pointer }) => {
+    for (let program = 0; program < 2; program++)
+      await guest.waitFor(/^WAYLAND waits (for a drop|to be dragged)\n/m);
+    const move = '[title=drag] move position 20 20; [title=drop] move position 320 200';
+    await compositor.run('swaymsg', [move]);
+    const window = patternPicture(200, 100, 0, 0);
+    const there = await soon(
+      () => compositor.screenshot(),
+      (picture) =>
+        [crop(picture, 20, 20, 200, 100), crop(picture, 320, 200, 200, 100)].every(
+          (part) => !comparePictures(part, window),
+        ),
+    );
+    expectSame(crop(there, 320, 200, 200, 100), window);
+    await pointer!.moveTo(100, 60);
+    await pointer!.press(true);
+    await guest.waitFor('WAYLAND drags\n');
+    for (let step = 1; step <= 10; step++) await pointer!.moveTo(100 + 30 * step, 60 + 20 * step);
+    await guest.waitFor('WAYLAND entered with application/x-large\n');
+    await pointer!.press(false);
+    await guest.scriptEnds();
+    expect(guest.serial).toContain(`${sha256(large)}  /tmp/dropped`);
+  });
+});
+
 describe.each(['weston', 'sway'] as const)('when %s', (kind) => {
   test('ends, its clients leave, and new ones find the next one; the display goes on', async () => {
     const script = `
@@ -306,14 +348,12 @@ describe.each(['weston', 'sway'] as const)('when %s', (kind) => {
 describe.each(['weston', 'sway'] as const)('in %s', (kind) => {
   test("a program of Debian's, behind a proxy, shows whole frames, exactly", async () => {
     const script = `
-      proxy /run/wayland-0 &
-      until [ -S /run/wayland-0 ]; do sleep 0.05; done
-      export XDG_RUNTIME_DIR=/run
+      ${startProxy}
       weston-simple-shm & program=$!
       shot there
       kill $program
       shot gone`;
-    await run(kind, script, { extraFiles: await weston('weston-simple-shm') }, async (bed) => {
+    await run(kind, script, { extraFiles: await programs('weston-simple-shm') }, async (bed) => {
       const { compositor, guest } = bed;
       const sides = kind === 'weston' ? screen : { width: 250, height: 250 };
       const shots = await collectShots(guest, async (shot) => {
@@ -337,11 +377,39 @@ describe.each(['weston', 'sway'] as const)('in %s', (kind) => {
   });
 });
 
-/** A program of the compositors' tree, and the libraries that the guest lacks. */
-async function weston(program: string): Promise<Record<string, Uint8Array>> {
+test('wl-copy and wl-paste work in a guest, behind a proxy', async () => {
+  const large = randomBytes(8 * 2 ** 20);
+  const script = `
+    ${startProxy}
+    shot copied
+    wl-paste
+    wl-copy --type application/x-large </large
+    shot pasted`;
+  const extraFiles = { ...(await programs('wl-copy', 'wl-paste')), '/large': large };
+  await run('sway', script, { hasKeyboard: true, extraFiles }, async ({ compositor, guest }) => {
+    await collectShots(guest, async (shot) => {
+      if (shot === 'copied') await compositor.run('wl-copy', ['from the host']);
+      if (shot !== 'pasted') return;
+      const { stdout } = await compositor.run('wl-paste', ['--no-newline', '--type', 'application/x-large']);
+      expect(sha256(stdout)).toBe(sha256(large));
+    });
+    expect(guest.serial).toMatch(/^from the host$/m);
+  });
+});
+
+const startProxy = `
+  proxy /run/wayland-0 &
+  until [ -S /run/wayland-0 ]; do sleep 0.05; done
+  export XDG_RUNTIME_DIR=/run`;
+
+/** Programs of the compositors' tree, and the libraries that the guest lacks. */
+async function programs(...names: string[]): Promise<Record<string, Uint8Array>> {
   await assemble('compositors');
   const libraries = ['libwayland-client.so.0', 'libffi.so.8'];
-  const files = [`/usr/bin/${program}`, ...libraries.map((name) => `/usr/lib/x86_64-linux-gnu/${name}`)];
+  const files = [
+    ...names.map((name) => `/usr/bin/${name}`),
+    ...libraries.map((name) => `/usr/lib/x86_64-linux-gnu/${name}`),
+  ];
   const entries = files.map(async (path) => [path, await readFile(cachePath('compositors', path))] as const);
   return Object.fromEntries(await Promise.all(entries));
 }

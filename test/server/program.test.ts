@@ -35,6 +35,10 @@ describe('usage', () => {
     [['--socket-path', path('a.sock'), '--display', 'huge'], '"huge" is not a display mode'],
     [['--socket-path', path('a.sock'), '--nonsense'], 'nonsense'],
     [['screenshot'], 'api-socket'],
+    [
+      ['--socket-path', path('a.sock'), '--wayland-display', '/w', '--wayland-policy', '/nowhere.json'],
+      'policy /nowhere.json: ENOENT',
+    ],
   ])('arguments %j: status 2, the reason, and nothing touched', (args, reason) => {
     const { status, stderr, stdout } = run(...args);
     expect(status).toBe(2);
@@ -150,6 +154,21 @@ describe('serve', () => {
     first.close();
     expect(await answered).toContain('capabilities');
     second.close();
+  });
+
+  test('with a compositor says so to guests and in its numbers, under the policy of a file', async () => {
+    const file = path('policy.json');
+    writeFileSync(file, JSON.stringify({ clipboard: 'none', titlePrefix: '[vm] ' }));
+    await using server = await startServer({
+      arguments: ['--wayland-display', path('wayland-0'), '--wayland-policy', file],
+    });
+    const client = VfioUserClient.connect(server.socketPath);
+    await client.handshake();
+    expect(await client.regionInfo(4)).toMatchObject({ size: 2 ** 30 });
+    // Device configuration: one capability set.
+    expect([...(await client.readRegion(0, 0x2000 + 12, 4))]).toEqual([1, 0, 0, 0]);
+    expect(await server.metric('channel_total', { component: 'cross-domain' })).toBe(0);
+    client.close();
   });
 
   test('that has no descriptors left says so, and takes the client when there are some again', async () => {

@@ -183,6 +183,54 @@ export async function becomeKeyboard(socketPath: string, keymap = americanKeymap
   return client;
 }
 
+/** The pointer of a screen, for as long as it lives. Sway lets everybody be one. */
+export class VirtualPointer implements Disposable {
+  readonly #client: WaylandClient;
+  readonly #pointer: number;
+  readonly #width: number;
+  readonly #height: number;
+  #time = 1;
+
+  /** Use `becomePointer`. */
+  constructor(client: WaylandClient, width: number, height: number) {
+    this.#client = client;
+    this.#width = width;
+    this.#height = height;
+    const manager = client.bind('zwlr_virtual_pointer_manager_v1', 1);
+    this.#pointer = client.newId();
+    client.request(manager, 0, 0, this.#pointer);
+  }
+
+  async moveTo(x: number, y: number): Promise<void> {
+    this.#client.request(this.#pointer, 1, this.#time++, x, y, this.#width, this.#height);
+    await this.#finish();
+  }
+
+  /** The left button. */
+  async press(isDown: boolean): Promise<void> {
+    this.#client.request(this.#pointer, 2, this.#time++, BTN_LEFT, isDown ? 1 : 0);
+    await this.#finish();
+  }
+
+  async #finish(): Promise<void> {
+    this.#client.request(this.#pointer, 4);
+    await this.#client.roundtrip();
+  }
+
+  [Symbol.dispose](): void {
+    this.#client[Symbol.dispose]();
+  }
+}
+
+const BTN_LEFT = 0x110;
+
+export async function becomePointer(
+  socketPath: string,
+  { width, height }: { readonly width: number; readonly height: number },
+): Promise<VirtualPointer> {
+  return new VirtualPointer(await connectToWayland(socketPath), width, height);
+}
+
 /** The keymap that clients get at this moment. */
 export async function readKeymap(socketPath: string): Promise<Buffer> {
   using client = await connectToWayland(socketPath);
