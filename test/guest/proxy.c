@@ -11,7 +11,7 @@
  *   wl_data_offer.receive      its pipe is read by the host
  *
  * No other request may have a descriptor. What comes from the host with one is told by its type: memory is copied into
- * a file for the program, a pipe is read here and sent on. A pool can grow to four times its size.
+ * a file for the program, a pipe is read here and sent on. A pool can grow to a megabyte, or to four times its size.
  */
 #include "cross-domain.h"
 #include <poll.h>
@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+enum { MAX_GROWN = 1 << 20, LARGE_POOL = MAX_GROWN / 4 };
 enum { MAX_OBJECTS = 65536, MAX_FDS = 28, MAX_PIPES = 64, FIRST_SERVER_OBJECT = 0xff000000 >> 8 };
 enum kind { OTHER, DISPLAY, REGISTRY, COMPOSITOR, SHM, POOL, BUFFER, SURFACE };
 
@@ -85,7 +86,7 @@ static void create_pool(uint32_t id, size_t size) {
   struct pool *pool = calloc(1, sizeof *pool);
   int fd = take_fd();
   pool->users = 1;
-  pool->blob = allocate(size * 4);
+  pool->blob = allocate(size < LARGE_POOL ? MAX_GROWN : size * 4);
   map_pixels(pool, fd, size);
   close(fd);
   put_id(ID_BLOB, pool->blob.resource);

@@ -2,9 +2,10 @@
  * Programs in a guest whose windows are on the host's compositor: what they show arrives to the pixel, the selection
  * goes both ways, and nobody takes the device along when leaving.
  */
+import { execFileSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { readdirSync } from 'node:fs';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFailed, test } from 'vitest';
@@ -24,6 +25,7 @@ import {
   becomePointer,
   connectToWayland,
   readKeymap,
+  type VirtualKeyboard,
   type VirtualPointer,
 } from '../../tools/testbed/wayland-client.ts';
 import {
@@ -44,6 +46,7 @@ interface Bed {
   readonly compositor: Compositor;
   readonly server: Server;
   readonly guest: Guest;
+  readonly keyboard: VirtualKeyboard | undefined;
   readonly pointer: VirtualPointer | undefined;
 }
 
@@ -64,7 +67,7 @@ async function run(
 ): Promise<void> {
   await using compositor = await startCompositor({ kind, ...screen });
   onTestFailed(() => console.log(`--- ${kind} said\n${compositor.log}`));
-  using _keyboard = hasKeyboard ? await becomeKeyboard(compositor.socketPath) : undefined;
+  using keyboard = hasKeyboard ? await becomeKeyboard(compositor.socketPath) : undefined;
   using pointer = hasPointer ? await becomePointer(compositor.socketPath, screen) : undefined;
   await pointer?.moveTo(0, 0);
   await using server = await startServer({
@@ -76,7 +79,7 @@ async function run(
     nodeArguments: collectorArguments,
   });
   await using guest = await startGuest({ devices: [server.device], script, ...options });
-  await beside({ compositor, server, guest, pointer });
+  await beside({ compositor, server, guest, keyboard, pointer });
   await guest.scriptSucceeds();
   expectNoComplaints(server);
   await soon(
@@ -266,6 +269,31 @@ describe('in sway, with a keyboard', () => {
       expect(sha256(await paste('application/x-large'))).toBe(sha256(large));
     });
   });
+
+  test('whoever stops reading half-way disturbs nobody', async () => {
+    const large = randomBytes(8 * 2 ** 20);
+    // What is written to /dev/full fails, and so does the program.
+    const script = `
+      shot copied
+      wayland paste application/x-large /dev/full; echo "the first one has left with $?"
+      wayland paste application/x-large /tmp/large && sha256sum /tmp/large
+      wayland copy application/x-other /large 2`;
+    const options = { hasKeyboard: true, extraFiles: { '/large': large } };
+    await run('sway', script, options, async ({ compositor, guest }) => {
+      await guest.waitFor('@@SHOT copied\n');
+      await compositor.run('wl-copy', ['--type', 'application/x-large'], large);
+      guest.write('\n');
+      await guest.waitFor('the first one has left with 1\n');
+      await guest.waitFor(`${sha256(large)}  /tmp/large\n`);
+      await guest.waitFor('WAYLAND owns the selection\n');
+      // The one that reads is `true`, which does not.
+      const watcher = compositor.launch('wl-paste', ['--type', 'application/x-other', '--watch', 'true']);
+      await guest.waitFor('WAYLAND sent bytes=8388608\n');
+      watcher.kill();
+      const { stdout } = await compositor.run('wl-paste', ['--no-newline', '--type', 'application/x-other']);
+      expect(sha256(stdout)).toBe(sha256(large));
+    });
+  });
 });
 
 test('eight megabytes are dragged out of one window of a guest and dropped on another', async () => {
@@ -397,20 +425,68 @@ test('wl-copy and wl-paste work in a guest, behind a proxy', async () => {
   });
 });
 
+test("what is typed on the host arrives as letters in a program of Debian's, behind a proxy", async () => {
+  // It compiles the keymap, and wants a folder for more.
+  const script = `
+    ${startProxy}
+    export XKB_CONFIG_ROOT=/tmp
+    weston-eventdemo --log-key --log-focus & program=$!
+    shot typed
+    kill $program`;
+  const extraFiles = { ...(await programs('weston-eventdemo')), ...(await westonPictures()) };
+  const options = { hasKeyboard: true, extraFiles };
+  await run('sway', script, options, async ({ guest, keyboard }) => {
+    await guest.waitFor(/^focus /m);
+    for (const [key, letter] of [
+      [30, 'a'],
+      [44, 'z'],
+    ] as const) {
+      await keyboard!.type(key);
+      const line = `key key: ${key}, unicode: ${letter.charCodeAt(0)}, state: pressed, modifiers: 0x0\n`;
+      await guest.waitFor(line);
+    }
+    guest.write('\n');
+  });
+});
+
 const startProxy = `
   proxy /run/wayland-0 &
   until [ -S /run/wayland-0 ]; do sleep 0.05; done
   export XDG_RUNTIME_DIR=/run`;
 
+const libraryFolder = '/usr/lib/x86_64-linux-gnu';
+const hasGuest = /^(ld-linux-x86-64|libc|libm)\.so/;
+
 /** Programs of the compositors' tree, and the libraries that the guest lacks. */
 async function programs(...names: string[]): Promise<Record<string, Uint8Array>> {
   await assemble('compositors');
-  const libraries = ['libwayland-client.so.0', 'libffi.so.8'];
+  const folder = cachePath('compositors', libraryFolder);
+  const loader = join(folder, 'ld-linux-x86-64.so.2');
+  const libraries = names.flatMap((name) => {
+    const list = ['--inhibit-cache', '--library-path', folder, '--list'];
+    const output = execFileSync(loader, [...list, cachePath('compositors/usr/bin', name)], {
+      encoding: 'utf8',
+    });
+    return [...output.matchAll(/=> \S*\/(\S+)/g)].map(([, library]) => library!);
+  });
   const files = [
     ...names.map((name) => `/usr/bin/${name}`),
-    ...libraries.map((name) => `/usr/lib/x86_64-linux-gnu/${name}`),
+    ...[...new Set(libraries)]
+      .filter((name) => !hasGuest.test(name))
+      .map((name) => join(libraryFolder, name)),
   ];
-  const entries = files.map(async (path) => [path, await readFile(cachePath('compositors', path))] as const);
+  return readFromTree(files);
+}
+
+/** What the frames of Weston's windows are made of. */
+async function westonPictures(): Promise<Record<string, Uint8Array>> {
+  const folder = '/usr/share/weston';
+  const names = await readdir(cachePath('compositors', folder));
+  return readFromTree(names.map((name) => join(folder, name)));
+}
+
+async function readFromTree(paths: readonly string[]): Promise<Record<string, Uint8Array>> {
+  const entries = paths.map(async (path) => [path, await readFile(cachePath('compositors', path))] as const);
   return Object.fromEntries(await Promise.all(entries));
 }
 

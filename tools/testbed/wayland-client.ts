@@ -167,20 +167,44 @@ const americanKeymap = `xkb_keymap {
   xkb_symbols { include "pc+us+inet(evdev)" };
 };\0`;
 
-/** Gives the seat a keyboard, for as long as the client lives. Sway lets everybody do that. */
-export async function becomeKeyboard(socketPath: string, keymap = americanKeymap): Promise<WaylandClient> {
+/** The keyboard of the seat, for as long as it lives. Sway lets everybody be one. */
+export class VirtualKeyboard implements Disposable {
+  readonly #client: WaylandClient;
+  readonly #keyboard: number;
+  #time = 1;
+
+  /** Use `becomeKeyboard`. */
+  constructor(client: WaylandClient, keymap: string) {
+    this.#client = client;
+    const seat = client.bind('wl_seat', 5);
+    const manager = client.bind('zwp_virtual_keyboard_manager_v1', 1);
+    this.#keyboard = client.newId();
+    client.request(manager, 0, seat, this.#keyboard);
+    const bytes = Buffer.from(keymap);
+    const fd = createMemfd('keymap', bytes.length, { seals: 'size' });
+    writeSync(fd, bytes, 0, bytes.length, 0);
+    client.request(this.#keyboard, 0, XKB_V1, { fd }, bytes.length);
+    closeSync(fd);
+  }
+
+  /** Presses a key and lets it go; by its number in Linux, such as 30 for A. */
+  async type(key: number): Promise<void> {
+    for (const isDown of [1, 0]) this.#client.request(this.#keyboard, 1, this.#time++, key, isDown);
+    await this.#client.roundtrip();
+  }
+
+  [Symbol.dispose](): void {
+    this.#client[Symbol.dispose]();
+  }
+}
+
+const XKB_V1 = 1;
+
+export async function becomeKeyboard(socketPath: string): Promise<VirtualKeyboard> {
   const client = await connectToWayland(socketPath);
-  const seat = client.bind('wl_seat', 5);
-  const manager = client.bind('zwp_virtual_keyboard_manager_v1', 1);
-  const keyboard = client.newId();
-  client.request(manager, 0, seat, keyboard);
-  const bytes = Buffer.from(keymap);
-  const fd = createMemfd('keymap', bytes.length, { seals: 'size' });
-  writeSync(fd, bytes, 0, bytes.length, 0);
-  client.request(keyboard, 0, 1, { fd }, bytes.length);
-  closeSync(fd);
+  const keyboard = new VirtualKeyboard(client, americanKeymap);
   await client.roundtrip();
-  return client;
+  return keyboard;
 }
 
 /** The pointer of a screen, for as long as it lives. Sway lets everybody be one. */

@@ -1,0 +1,10 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import type { Vector } from './kit.ts';
+
+/** All vectors there are, by name. */
+export function readVectors(): Vector[] {
+  const folder = new URL('vectors/', import.meta.url);
+  return readdirSync(folder)
+    .sort()
+    .map((file) => JSON.parse(readFileSync(new URL(file, folder), 'utf8')));
+}

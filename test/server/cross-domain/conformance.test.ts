@@ -1,0 +1,41 @@
+/** The vectors, against our host side in this process and in a program. */
+import { fileURLToPath } from 'node:url';
+import { expect, test } from 'vitest';
+import { ourHost, programHost } from '../../conformance/cross-domain/hosts.ts';
+import { play, Stage } from '../../conformance/cross-domain/kit.ts';
+import { SCRIPTS } from '../../conformance/cross-domain/scripts.ts';
+import { readVectors } from '../../conformance/cross-domain/vectors.ts';
+import { FakeCompositor } from '../../support/guest-channel.ts';
+
+const vectors = readVectors();
+
+test('there is a vector for each script', () => {
+  expect(vectors.map(({ name }) => name)).toEqual(Object.keys(SCRIPTS).sort());
+});
+
+test.each(vectors)('$name is answered to the byte', async (vector) => {
+  const compositor = new FakeCompositor();
+  await using stage = new Stage(compositor, ourHost(compositor.path));
+  expect(await play(vector, stage)).toBe(undefined);
+});
+
+test('a program that speaks the protocol of the kit is judged the same way', async () => {
+  const program = fileURLToPath(new URL('../../conformance/cross-domain/our-host.ts', import.meta.url));
+  const compositor = new FakeCompositor();
+  await using stage = new Stage(
+    compositor,
+    programHost([process.execPath, '--import', 'tsx', program], compositor.path),
+  );
+  const vector = vectors.find(({ name }) => name === 'keymap')!;
+  expect(await play(vector, stage)).toBe(undefined);
+});
+
+test('an answer that differs in one byte is found', async () => {
+  const vector = structuredClone(vectors.find(({ name }) => name === 'send-and-receive')!);
+  const steps = vector.steps.map((step) =>
+    step.do === 'poll' ? { ...step, hex: `${step.hex.slice(0, -2)}ff` } : step,
+  );
+  const compositor = new FakeCompositor();
+  await using stage = new Stage(compositor, ourHost(compositor.path));
+  expect(await play({ ...vector, steps }, stage)).toMatchObject({ expected: { do: 'poll' } });
+});
