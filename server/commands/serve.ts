@@ -91,7 +91,10 @@ async function makeCrossDomain(config: ServeConfig, log: Log): Promise<Component
         ? { observe: (message) => log.debug({ contextId, name, message: describe(message) }, 'wayland') }
         : {}),
     });
-  return new CrossDomain({ wayland: { path, makeStream }, log });
+  const { SecurityContext } = await import('../cross-domain/security-context.ts');
+  const door = new SecurityContext(path, (message, fields) => log.info(fields, message));
+  process.once('exit', () => door[Symbol.dispose]());
+  return new CrossDomain({ wayland: { connect: () => door.connect(), makeStream }, log });
 }
 
 /** Tells people, then whoever started us, that a VMM can connect. */

@@ -4,7 +4,7 @@
  * put there.
  */
 import { closeSync } from 'node:fs';
-import { connectUnix, createPipe } from '../../native/index.ts';
+import { createPipe } from '../../native/index.ts';
 import type { AttachedResource, Context, ContextBlob, ContextHost, Counters } from '../gpu/backend.ts';
 import { GpuFault } from '../gpu/fault.ts';
 import { VIRTIO_GPU_MAP_CACHE_CACHED, VIRTIO_GPU_RESP_ERR_UNSPEC } from '../gpu/protocol.ts';
@@ -86,8 +86,8 @@ export interface WaylandStream {
 
 /** Where channels of type Wayland lead. */
 export interface WaylandChannel {
-  /** The socket of the compositor. */
-  readonly path: string;
+  /** A connection to the compositor. Throws where there is none. */
+  connect(): number;
   makeStream(context: ContextHost): WaylandStream;
 }
 
@@ -312,17 +312,16 @@ export class CrossDomainContext implements Context {
     if (channelType !== CROSS_DOMAIN_CHANNEL_WAYLAND || !wayland) fail(`channel of type ${channelType}`);
     this.#rings = rings;
     this.#stream = wayland.makeStream(this.#channels.host);
-    this.#connect(wayland.path);
+    this.#connect(wayland);
   }
 
-  /** The path is looked at now: a compositor that was started anew is found. */
-  #connect(path: string): void {
+  #connect(wayland: WaylandChannel): void {
     let fd: number;
     try {
-      fd = connectUnix(path, { wait: false });
+      fd = wayland.connect();
     } catch (error) {
       this.#disconnect((error as Error).message);
-      fail(`no compositor at ${path}: ${(error as Error).message}`);
+      fail(`no compositor: ${(error as Error).message}`);
     }
     this.#channel = new Channel(fd, {
       received: (bytes, fds) => this.#received(bytes, fds),

@@ -142,6 +142,8 @@ describe.each([
       for await (const shot of guest.shots()) {
         const [, window] = expected[shots.length] ?? [];
         shots.push(shot);
+        // Shared memory may show what was not committed.
+        if (shot === 'scribble' && (await copiedBytes(server)) === 0) continue;
         expectSame(await shown(compositor, screenWith(window)), screenWith(window), frames);
       }
       expect(shots).toEqual([...expected.map(([name]) => name), 'gone']);

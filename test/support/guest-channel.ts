@@ -2,7 +2,15 @@
 import { closeSync, mkdtempSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { acceptUnix, createMemfd, listenUnix, receive, send, WOULD_BLOCK } from '../../native/index.ts';
+import {
+  acceptUnix,
+  connectUnix,
+  createMemfd,
+  listenUnix,
+  receive,
+  send,
+  WOULD_BLOCK,
+} from '../../native/index.ts';
 import { CrossDomainContext, type SentBlob, type WaylandStream } from '../../server/cross-domain/context.ts';
 import type { AttachedResource, MemoryExport } from '../../server/gpu/backend.ts';
 import { fakeResource } from '../contract/component.ts';
@@ -160,7 +168,10 @@ export class GuestChannel implements Disposable {
   constructor(waylandPath?: string, makeStream: () => WaylandStream = passThrough) {
     this.context = new CrossDomainContext({
       host: { contextId: 1, name: 'test' },
-      wayland: waylandPath === undefined ? undefined : { path: waylandPath, makeStream },
+      wayland:
+        waylandPath === undefined
+          ? undefined
+          : { connect: () => connectUnix(waylandPath, { wait: false }), makeStream },
       ended: () => {},
       note: (message, { reason }) => this.notes.push(`${message}: ${reason ?? ''}`),
     });

@@ -1,6 +1,7 @@
 /** Host sides to play vectors against: ours in this process, and any program that speaks the adapter's protocol. */
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
+import { connectUnix } from '../../../native/index.ts';
 import type { SentBlob } from '../../../server/cross-domain/context.ts';
 import { CrossDomainContext } from '../../../server/cross-domain/context.ts';
 import { WaylandConnection } from '../../../server/cross-domain/wayland/connection.ts';
@@ -14,7 +15,10 @@ import type { HostSide } from './kit.ts';
 export function ourHost(compositorPath: string): HostSide {
   const context = new CrossDomainContext({
     host: { contextId: 1, name: 'vector' },
-    wayland: { path: compositorPath, makeStream: () => new WaylandConnection<SentBlob>(OPEN_POLICY) },
+    wayland: {
+      connect: () => connectUnix(compositorPath),
+      makeStream: () => new WaylandConnection<SentBlob>(OPEN_POLICY),
+    },
     ended: () => {},
     note: () => {},
   });

@@ -2,6 +2,7 @@
 import { closeSync, fstatSync, readSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
+import { connectUnix } from '../../../native/index.ts';
 import { CrossDomain } from '../../../server/cross-domain/component.ts';
 import type { SentBlob } from '../../../server/cross-domain/context.ts';
 import { WaylandConnection } from '../../../server/cross-domain/wayland/connection.ts';
@@ -33,7 +34,8 @@ class WaylandGuest {
   constructor(
     makeStream = () => new WaylandConnection<SentBlob>(DEFAULT_POLICY) as ReturnType<typeof passThrough>,
   ) {
-    const wayland = { path: this.compositor.path, makeStream };
+    const connect = () => connectUnix(this.compositor.path, { wait: false });
+    const wayland = { connect, makeStream };
     this.machine = new GpuMachine({
       components: [new CrossDomain({ wayland })],
       windowBytes: 64 * MiB,

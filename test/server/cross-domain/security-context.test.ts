@@ -1,0 +1,88 @@
+import { closeSync, existsSync, readSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect, onTestFinished, test } from 'vitest';
+import { acceptUnix } from '../../../native/index.ts';
+import { SecurityContext } from '../../../server/cross-domain/security-context.ts';
+import { openFds } from '../../support/fake-client.ts';
+import { FakeCompositor } from '../../support/guest-channel.ts';
+import { event, join } from './wayland/talk.ts';
+
+const MANAGER = 'wp_security_context_manager_v1';
+
+async function answered(compositor: FakeCompositor, globals: readonly string[]) {
+  await sleep(5);
+  const socket = compositor.accept()!;
+  // get_registry and sync.
+  expect(FakeCompositor.take(socket).data.toString('hex')).toBe(
+    '0100000001000c0002000000' + '0100000000000c0003000000',
+  );
+  FakeCompositor.send(
+    socket,
+    join(
+      ...globals.map((name, i) => event('wl_registry.global', 2, i + 1, name, 1)),
+      event('wl_callback.done', 3, 0),
+    ),
+  );
+  await sleep(5);
+  return FakeCompositor.take(socket);
+}
+
+function start(compositor: FakeCompositor): SecurityContext {
+  const context = new SecurityContext(compositor.path, () => {});
+  onTestFinished(() => context[Symbol.dispose]());
+  return context;
+}
+
+test('a compositor that has the protocol gets a listener, who the guests are, and a way to hear of the end', async () => {
+  const before = openFds();
+  const compositor = new FakeCompositor();
+  const context = new SecurityContext(compositor.path, () => {});
+  const { data, fds } = await answered(compositor, ['wl_compositor', MANAGER]);
+  const text = data.toString('latin1');
+  for (const word of [MANAGER, 'vfio-user-gpu', String(process.pid)]) expect(text).toContain(word);
+  expect(context.isOpen).toBe(true);
+  const [listener, closing] = fds as [number, number];
+  const guest = context.connect();
+  const end = acceptUnix(listener);
+  expect(end).not.toBe(undefined);
+  expect(compositor.accept()).toBe(undefined);
+  context[Symbol.dispose]();
+  // The other end of the pipe has hung up.
+  expect(readSync(closing, Buffer.alloc(1))).toBe(0);
+  for (const fd of [guest, end!, listener, closing]) closeSync(fd);
+  compositor[Symbol.dispose]();
+  expect(openFds()).toBe(before);
+});
+
+test('a compositor that has it not is connected to directly', async () => {
+  using compositor = new FakeCompositor();
+  const context = start(compositor);
+  await answered(compositor, ['wl_compositor']);
+  expect(context.isOpen).toBe(false);
+  closeSync(context.connect());
+  expect(compositor.accept()).not.toBe(undefined);
+});
+
+test('a door that nobody stands behind any more is given up, and asked for again', async () => {
+  using compositor = new FakeCompositor();
+  const context = start(compositor);
+  const { fds } = await answered(compositor, [MANAGER]);
+  for (const fd of fds) closeSync(fd);
+  closeSync(context.connect());
+  expect(context.isOpen).toBe(false);
+  // The question, and the guest.
+  const { fds: again } = await answered(compositor, [MANAGER]);
+  expect(context.isOpen).toBe(true);
+  for (const fd of again) closeSync(fd);
+});
+
+test('without a compositor there is nothing to ask, until a guest comes', async () => {
+  const compositor = new FakeCompositor();
+  const { path } = compositor;
+  compositor[Symbol.dispose]();
+  expect(existsSync(dirname(path))).toBe(false);
+  const context = new SecurityContext(path, () => {});
+  expect(() => context.connect()).toThrow('ENOENT');
+  context[Symbol.dispose]();
+});
