@@ -13,7 +13,7 @@ import {
 } from '../../native/index.ts';
 import { CrossDomainContext, type SentBlob, type WaylandStream } from '../../server/cross-domain/context.ts';
 import type { AttachedResource, MemoryExport } from '../../server/gpu/backend.ts';
-import { fakeResource } from '../contract/component.ts';
+import { fakeResource } from './fake-resource.ts';
 
 export const QUERY = 11;
 export const CHANNEL = 12;

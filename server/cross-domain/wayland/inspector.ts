@@ -37,9 +37,9 @@ export interface HeldBuffer<B extends GuestBlob = GuestBlob> {
 }
 
 export interface CopyCounters {
-  /** Ranges. */
-  copies: number;
-  copiedBytes: number;
+  /** Ranges that have to be copied where the memory is not shared, and their bytes. */
+  damagedRanges: number;
+  damagedBytes: number;
   /** Commits of a buffer of a pool. */
   frames: number;
   /** Of these, the ones that copied the whole buffer. */
@@ -139,7 +139,7 @@ class Icon {
 }
 
 export class Inspector<B extends GuestBlob = GuestBlob> {
-  readonly counters: CopyCounters = { copies: 0, copiedBytes: 0, frames: 0, wholeFrames: 0 };
+  readonly counters: CopyCounters = { damagedRanges: 0, damagedBytes: 0, frames: 0, wholeFrames: 0 };
   readonly #objects: ObjectTable;
   readonly #descriptor: (index: number) => GuestBlob | undefined;
   readonly #held = new Set<Buffer>();
@@ -312,8 +312,8 @@ export class Inspector<B extends GuestBlob = GuestBlob> {
   #copy({ pool }: Buffer, offset: number, lengthBytes: number): void {
     if (!pool.blob || lengthBytes <= 0) return;
     this.#copies.push({ blob: pool.blob as B, offset, lengthBytes });
-    this.counters.copies++;
-    this.counters.copiedBytes += lengthBytes;
+    this.counters.damagedRanges++;
+    this.counters.damagedBytes += lengthBytes;
   }
 
   #buffer(id: number): Buffer | null {

@@ -7,7 +7,7 @@ import { CrossDomainContext } from '../../../server/cross-domain/context.ts';
 import { WaylandConnection } from '../../../server/cross-domain/wayland/connection.ts';
 import { OPEN_POLICY } from '../../../server/cross-domain/wayland/policy.ts';
 import { GpuFault } from '../../../server/gpu/fault.ts';
-import { fakeResource } from '../../contract/component.ts';
+import { fakeResource } from '../../support/fake-resource.ts';
 import { fakeBuffer } from '../../support/guest-channel.ts';
 import type { HostSide } from './kit.ts';
 

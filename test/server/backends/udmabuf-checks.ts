@@ -21,8 +21,14 @@ import {
 } from '../../../native/index.ts';
 import { Exporter } from '../../../server/backends/exports.ts';
 import { MemfdWindow } from '../../../server/backends/window-memory.ts';
-import type { MadeExport } from '../../../server/gpu/backend.ts';
+import type { SentBlob } from '../../../server/cross-domain/context.ts';
+import { WaylandConnection } from '../../../server/cross-domain/wayland/connection.ts';
+import { DEFAULT_POLICY } from '../../../server/cross-domain/wayland/policy.ts';
+import type { AttachedResource, MadeExport } from '../../../server/gpu/backend.ts';
 import { Window } from '../../../server/gpu/window.ts';
+import { fakeResource } from '../../support/fake-resource.ts';
+import { FakeCompositor, GuestChannel, sendCommand } from '../../support/guest-channel.ts';
+import { event, request } from '../cross-domain/wayland/talk.ts';
 
 export interface Check {
   /** A sentence. */
@@ -114,6 +120,22 @@ export class Bench {
     return this.#later(made, () => made.close());
   }
 
+  /** A guest program with a connection to a compositor, whose end is `socket`. */
+  waylandGuest(): { guest: GuestChannel; socket: number } {
+    const compositor = this.#later(new FakeCompositor(), (made) => made[Symbol.dispose]());
+    const makeStream = () => new WaylandConnection<SentBlob>(DEFAULT_POLICY);
+    const guest = this.#later(new GuestChannel(compositor.path, makeStream), (made) =>
+      made[Symbol.dispose](),
+    );
+    guest.init();
+    return { guest, socket: compositor.accept()! };
+  }
+
+  /** What a compositor was handed. */
+  received(socket: number): number[] {
+    return FakeCompositor.take(socket).fds.map((fd) => this.#opened(fd));
+  }
+
   close(): void {
     for (const close of this.#closers.splice(0).reverse()) close();
   }
@@ -134,8 +156,8 @@ export class Bench {
     return this.#later(fd, () => closeSync(fd));
   }
 
-  #later<T>(made: T, close: () => void): T {
-    this.#closers.push(close);
+  #later<T>(made: T, close: (made: T) => void): T {
+    this.#closers.push(() => close(made));
     return made;
   }
 }
@@ -477,6 +499,53 @@ export const udmabufChecks: readonly Check[] = [
         reasonOf(bench.memory(4 * page), missing),
         'the memory is not mapped, or lies in several files',
       );
+    },
+  },
+  {
+    name: 'a compositor sees what a guest draws without a copy, and nothing that comes to the same place afterwards',
+    async run(bench) {
+      const exporter = bench.exporter();
+      const { guest, socket } = bench.waylandGuest();
+      const [width, height] = [64, 32];
+      const sizeBytes = 2 * page;
+      const place = bench.window.bytes.subarray(3 * page, 3 * page + sizeBytes);
+      const buffer: AttachedResource = {
+        ...fakeResource(50, sizeBytes),
+        kind: 'host3d',
+        export: () =>
+          Object.assign(bench.exportWindow(exporter, 3 * page, sizeBytes), { isCurrent: () => true }),
+      };
+      guest.context.attach(buffer);
+      const say = (bytes: Uint8Array, buffers: readonly (readonly [number, number])[] = []) =>
+        guest.context.submit(sendCommand(bytes, buffers));
+      say(request('wl_display.get_registry', 1, 2));
+      const announced = [
+        event('wl_registry.global', 2, 1, 'wl_shm', 1),
+        event('wl_registry.global', 2, 2, 'wl_compositor', 6),
+      ];
+      FakeCompositor.send(socket, Buffer.concat(announced));
+      await guest.messages(1);
+      say(request('wl_registry.bind', 2, 1, 'wl_shm', 1, 3));
+      say(request('wl_registry.bind', 2, 2, 'wl_compositor', 6, 4));
+      say(request('wl_shm.create_pool', 3, 5, null, sizeBytes), [[1, 50]]);
+      say(request('wl_shm_pool.create_buffer', 5, 6, 0, width, height, width * 4, 1));
+      say(request('wl_compositor.create_surface', 4, 7));
+      const [fd, ...others] = bench.received(socket);
+      assert.deepEqual(others, []);
+      const seen = bench.mapped(fd!, sizeBytes);
+      for (const colour of [1, 2, 3]) {
+        place.fill(colour);
+        say(request('wl_surface.attach', 7, 6, 0, 0));
+        say(request('wl_surface.damage_buffer', 7, 0, 0, width, height));
+        say(request('wl_surface.commit', 7));
+        assert.deepEqual(pages(seen), [colour, colour]);
+      }
+      assert.equal(guest.context.counters.copiedBytes, 0);
+      // The blob goes while the compositor still shows it, and the next one comes to its place.
+      punchHole(bench.window.fd, 3 * page, sizeBytes);
+      assert.deepEqual(pages(place), [0, 0]);
+      place.fill(9);
+      assert.deepEqual(pages(seen), [3, 3]);
     },
   },
   {

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { CrossDomain } from '../../../server/cross-domain/component.ts';
 import type { Context } from '../../../server/gpu/backend.ts';
-import { componentContract, fakeResource } from '../../contract/component.ts';
+import { componentContract } from '../../contract/component.ts';
+import { fakeResource } from '../../support/fake-resource.ts';
 import { TestComponent } from '../../support/test-component.ts';
 
 const QUERY = 11;

@@ -262,7 +262,12 @@ test('buffers are held from commit to release, or until they are destroyed', () 
 test('counters tell what was copied', () => {
   const { connection, guest } = pooled();
   guest(attach(FIRST), everything, commit(), attach(FIRST), damage(0, 0, 1, 1), commit());
-  expect(connection.counters).toMatchObject({ frames: 2, wholeFrames: 1, copies: 2, copiedBytes: 1088 });
+  expect(connection.counters).toMatchObject({
+    frames: 2,
+    wholeFrames: 1,
+    damagedRanges: 2,
+    damagedBytes: 1088,
+  });
 });
 
 /** A client that draws as clients may: what it does not damage is as it was; buffers take turns in any order. */
