@@ -4,97 +4,22 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "context.h"
 #include "picture.h"
 
 #define CONTEXT_ID 1u
-#define QUERY_RING_ID 3u
-#define CHANNEL_RING_ID 4u
+#define RING_IDS 3u
 
 /* --- set-up --- */
-
-static void *make_ring(struct driver *driver, struct ram *ram, uint32_t resource_id) {
-  void *page = ram_take(ram, PAGE_BYTES);
-  struct {
-    struct virtio_gpu_resource_create_blob create;
-    struct virtio_gpu_mem_entry entry;
-  } command = {
-      .create = {
-          .hdr.type = VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB,
-          .resource_id = resource_id,
-          .blob_mem = VIRTIO_GPU_BLOB_MEM_GUEST,
-          .blob_flags = VIRTIO_GPU_BLOB_FLAG_USE_MAPPABLE,
-          .nr_entries = 1,
-          .size = PAGE_BYTES,
-      },
-      .entry = {ram_address(ram, page), PAGE_BYTES, 0},
-  };
-  driver_command(driver, &command, sizeof command);
-  struct virtio_gpu_ctx_resource attach = {
-      .hdr = {.type = VIRTIO_GPU_CMD_CTX_ATTACH_RESOURCE, .ctx_id = CONTEXT_ID},
-      .resource_id = resource_id,
-  };
-  driver_command(driver, &attach, sizeof attach);
-  return page;
-}
-
-/* What an image of 1920x1080 needs, told by a new context of the cross-domain kind. */
-static struct cross_domain_image_requirements ask_context(struct driver *driver, struct ram *ram) {
-  struct virtio_gpu_ctx_create create = {
-      .hdr = {.type = VIRTIO_GPU_CMD_CTX_CREATE, .ctx_id = CONTEXT_ID},
-      .nlen = sizeof "bench" - 1,
-      .context_init = VIRTIO_GPU_CAPSET_CROSS_DOMAIN,
-      .debug_name = "bench",
-  };
-  driver_command(driver, &create, sizeof create);
-  const void *answer = make_ring(driver, ram, QUERY_RING_ID);
-  make_ring(driver, ram, CHANNEL_RING_ID);
-  struct {
-    struct virtio_gpu_cmd_submit submit;
-    struct cross_domain_init init;
-    struct cross_domain_get_image_requirements query;
-  } command = {
-      .submit = {
-          .hdr = {.type = VIRTIO_GPU_CMD_SUBMIT_3D, .ctx_id = CONTEXT_ID},
-          .size = sizeof command.init + sizeof command.query,
-      },
-      .init = {
-          .hdr = {.cmd = CROSS_DOMAIN_CMD_INIT, .cmd_size = sizeof command.init},
-          .query_ring_id = QUERY_RING_ID,
-          .channel_ring_id = CHANNEL_RING_ID,
-          .channel_type = CROSS_DOMAIN_CHANNEL_NONE,
-      },
-      .query = {
-          .hdr = {.cmd = CROSS_DOMAIN_CMD_GET_IMAGE_REQUIREMENTS, .cmd_size = sizeof command.query},
-          .width = PICTURE_WIDTH,
-          .height = PICTURE_HEIGHT,
-          .drm_format = DRM_FORMAT_XRGB8888,
-      },
-  };
-  driver_command(driver, &command, sizeof command);
-  struct cross_domain_image_requirements image;
-  memcpy(&image, answer, sizeof image);
-  if (image.size != PICTURE_BYTES || image.strides[0] != PICTURE_WIDTH * BYTES_PER_PIXEL)
-    fail("an image of %ux%u needs %llu bytes", PICTURE_WIDTH, PICTURE_HEIGHT, (unsigned long long)image.size);
-  return image;
-}
 
 struct blobs blobs_make(struct driver *driver, struct ram *ram, pid_t device) {
   struct blobs blobs = {.driver = driver, .device = device};
   if (driver->window.region == 0) return blobs;
   blobs.window = vfio_user_map_region(&driver->connection, driver->window.region);
   if (blobs.window.length < (uint64_t)BLOB_PLACES * BLOB_DISTANCE) fail("the window is too small");
-  struct cross_domain_image_requirements image = ask_context(driver, ram);
-  for (uint32_t i = 0; i < BLOBS; i++) {
-    struct virtio_gpu_resource_create_blob create = {
-        .hdr = {.type = VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB, .ctx_id = CONTEXT_ID},
-        .resource_id = FIRST_BLOB_ID + i,
-        .blob_mem = VIRTIO_GPU_BLOB_MEM_HOST3D,
-        .blob_flags = VIRTIO_GPU_BLOB_FLAG_USE_MAPPABLE,
-        .blob_id = image.blob_id,
-        .size = image.size,
-    };
-    driver_command(driver, &create, sizeof create);
-  }
+  struct context context = context_make(driver, ram, CONTEXT_ID, RING_IDS, CROSS_DOMAIN_CHANNEL_NONE);
+  struct cross_domain_image_requirements image = context_picture(&context);
+  for (uint32_t i = 0; i < BLOBS; i++) context_make_blob(&context, FIRST_BLOB_ID + i, &image);
   return blobs;
 }
 

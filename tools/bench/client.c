@@ -1,8 +1,9 @@
 /*
- * client SOCKET SERVER-CPU
+ * client SOCKET SERVER-CPU [COMPOSITOR]
  *
  * Connects to a running server, brings the device up and shows a picture of 1920x1080. Then it prints `{}`
- * and does what it is told, an order a line (driver.h, frames.h, blobs.h). One more order:
+ * and does what it is told, an order a line (driver.h, frames.h, blobs.h; with the socket of a Wayland compositor, to
+ * which the server leads too, also wayland.h). One more order:
  *
  *   show 2d|blob    what the display shows from now on, and `frames` and `commands` flush: a 2D resource, or a
  *                   guest blob of the same pages
@@ -14,6 +15,7 @@
 #include "blobs.h"
 #include "device.h"
 #include "frames.h"
+#include "wayland.h"
 
 static const struct virtio_gpu_rect whole = {.width = PICTURE_WIDTH, .height = PICTURE_HEIGHT};
 /* What is cheap to flush in any case. */
@@ -104,7 +106,7 @@ static pid_t server_pid(const struct connection *connection) {
 }
 
 int main(int argc, char **argv) {
-  if (argc != 3) fail("usage: client SOCKET SERVER-CPU");
+  if (argc != 3 && argc != 4) fail("usage: client SOCKET SERVER-CPU [COMPOSITOR]");
   end_with_parent();
   struct ram ram = ram_make();
   struct picture picture = picture_make(&ram);
@@ -116,12 +118,18 @@ int main(int argc, char **argv) {
   make_blob(&driver, &ram, &picture);
   show_2d(&frames);
   struct blobs blobs = blobs_make(&driver, &ram, server);
+  struct wayland wayland[2];
+  if (argc == 4) {
+    wayland[0] = wayland_over_device(&driver, &ram);
+    wayland[1] = wayland_direct(argv[3]);
+  }
   printf("{}");
   order_answered();
 
   for (struct order order; order_next(&order);) {
     bool is_done = driver_obey(&driver, &order) || frames_obey(&frames, &order) ||
-                   show_obey(&frames, &order) || blobs_obey(&blobs, &order);
+                   show_obey(&frames, &order) || blobs_obey(&blobs, &order) ||
+                   (argc == 4 && wayland_obey(wayland, &order));
     if (!is_done) fail("no order %s", order.words[0]);
   }
 }

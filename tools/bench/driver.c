@@ -12,7 +12,7 @@
 
 /* --- commands --- */
 
-static void add_in_place(struct driver *driver, const void *command, uint32_t length) {
+void driver_add_in_place(struct driver *driver, const void *command, uint32_t length) {
   struct queue *queue = &driver->control;
   uint16_t head = queue_next_head(queue);
   uint8_t *answer = queue->memory->answer[head];
@@ -28,7 +28,7 @@ void driver_add(struct driver *driver, const void *command, uint32_t length) {
   uint8_t *request = queue->memory->request[queue_next_head(queue)];
   if (length > REQUEST_BYTES) fail("request of %u bytes", length);
   memcpy(request, command, length);
-  add_in_place(driver, request, length);
+  driver_add_in_place(driver, request, length);
 }
 
 void driver_kick(struct driver *driver) {
@@ -98,7 +98,7 @@ void driver_command(struct driver *driver, const void *command, uint32_t length)
 
 void driver_command_in_place(struct driver *driver, const void *command, uint32_t length) {
   queue_enable_interrupt(&driver->control);
-  add_in_place(driver, command, length);
+  driver_add_in_place(driver, command, length);
   driver_kick(driver);
   driver_finish(driver);
 }

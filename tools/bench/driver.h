@@ -40,13 +40,14 @@ struct driver {
 
 /* Makes a command available; only MAP_BLOB may have an answer with data. */
 void driver_add(struct driver *driver, const void *command, uint32_t length);
+/* The same for one that lies in guest RAM already, of any length. */
+void driver_add_in_place(struct driver *driver, const void *command, uint32_t length);
 /* Rings the doorbell and takes the answer to that. */
 void driver_kick(struct driver *driver);
 /* Waits by interrupts until every command was done, and checks how. Returns the number of interrupts. */
 uint32_t driver_finish(struct driver *driver);
 /* All three, for one command. */
 void driver_command(struct driver *driver, const void *command, uint32_t length);
-/* The same for one that lies in guest RAM already, of any length. */
 void driver_command_in_place(struct driver *driver, const void *command, uint32_t length);
 
 /*

@@ -21,6 +21,8 @@ enum virtio_gpu_ctrl_type {
   VIRTIO_GPU_RESP_OK_MAP_INFO = 0x1106,
 };
 
+#define VIRTIO_GPU_FLAG_FENCE 1
+#define VIRTIO_GPU_FLAG_INFO_RING_IDX 2
 #define VIRTIO_GPU_FORMAT_B8G8R8X8_UNORM 2
 #define BYTES_PER_PIXEL 4u
 
@@ -163,15 +165,22 @@ struct virtio_gpu_resp_map_info {
 };
 _Static_assert(sizeof(struct virtio_gpu_resp_map_info) == 32, "virtio_gpu_resp_map_info");
 
-/* --- the cross-domain kind of context, without a channel: it only makes buffers --- */
+/* --- the cross-domain kind of context --- */
 
 #define VIRTIO_GPU_CAPSET_CROSS_DOMAIN 5
 #define CROSS_DOMAIN_CHANNEL_NONE 0
+#define CROSS_DOMAIN_CHANNEL_WAYLAND 1
+#define CROSS_DOMAIN_CHANNEL_RING 1
+#define CROSS_DOMAIN_ID_TYPE_VIRTGPU_BLOB 1
+#define CROSS_DOMAIN_MAX_IDENTIFIERS 28
 #define DRM_FORMAT_XRGB8888 0x34325258u
 
 enum cross_domain_cmd {
   CROSS_DOMAIN_CMD_INIT = 1,
   CROSS_DOMAIN_CMD_GET_IMAGE_REQUIREMENTS = 2,
+  CROSS_DOMAIN_CMD_POLL = 3,
+  CROSS_DOMAIN_CMD_SEND = 4,
+  CROSS_DOMAIN_CMD_RECEIVE = 5,
 };
 
 struct cross_domain_header {
@@ -199,6 +208,23 @@ struct cross_domain_get_image_requirements {
 };
 _Static_assert(sizeof(struct cross_domain_get_image_requirements) == 24,
                "cross_domain_get_image_requirements");
+
+struct cross_domain_poll {
+  struct cross_domain_header hdr;
+  uint64_t padding;
+};
+_Static_assert(sizeof(struct cross_domain_poll) == 16, "cross_domain_poll");
+
+/* Followed by the data. */
+struct cross_domain_send_receive {
+  struct cross_domain_header hdr;
+  uint32_t num_identifiers;
+  uint32_t opaque_data_size;
+  uint32_t identifiers[CROSS_DOMAIN_MAX_IDENTIFIERS];
+  uint32_t identifier_types[CROSS_DOMAIN_MAX_IDENTIFIERS];
+  uint32_t identifier_sizes[CROSS_DOMAIN_MAX_IDENTIFIERS];
+};
+_Static_assert(sizeof(struct cross_domain_send_receive) == 352, "cross_domain_send_receive");
 
 struct cross_domain_image_requirements {
   uint32_t strides[4];

@@ -19,6 +19,7 @@ import {
 } from './drivers.ts';
 import { builtProgram, Program } from './programs.ts';
 import { type Aim, Book } from './report.ts';
+import { leadingTo, measureWayland, startPinnedCompositor } from './wayland.ts';
 
 /** How often each thing is done in one round. */
 const READS = 3000;
@@ -95,20 +96,21 @@ async function measureFrames(drivers: Drivers, book: Book, { name, isJudged }: P
 }
 
 /** The drivers of one round, by what they are at. */
-type Subjects = Readonly<Record<'plain' | 'blobs' | 'watched', Drivers>>;
+type Subjects = Readonly<Record<'plain' | 'blobs' | 'watched' | 'windows', Drivers>>;
 
 async function measurePlace(
-  { plain, blobs, watched }: Subjects,
+  { plain, blobs, watched, windows }: Subjects,
   viewer: Viewer,
   book: Book,
   place: Place,
 ): Promise<void> {
-  for (const drivers of [plain, blobs, watched]) await drivers.moveTo(place);
+  for (const drivers of [plain, blobs, watched, windows]) await drivers.moveTo(place);
   await measureReads(plain, book, place);
   await measureDoorbells(plain, book, place);
   await measureCommands(plain, book, place);
   await measureFrames(plain, book, place);
   await measureBlobs(blobs, watched, viewer, book, place);
+  await measureWayland(windows, book, place);
 }
 
 // ---- all rounds ----
@@ -134,13 +136,22 @@ export async function measureRounds(
   const { serverCpu, places } = findPlaces();
   if (places.length === 1) say('there is only one CPU: nothing is measured on two');
   const launcher = ['taskset', '--cpu-list', String(serverCpu)];
-  const startClient = (path: string) => Program.start([builtProgram('client'), path, String(serverCpu)]);
+  const startClient = (path: string, ...more: string[]) =>
+    Program.start([builtProgram('client'), path, String(serverCpu), ...more]);
   await using server = await startServer({ displays: [display], launcher });
   await using client = await startClient(server.socketPath);
   await using blobServer = await startServer({ displays: [display], launcher, arguments: WITH_WINDOW });
   await using blobClient = await startClient(blobServer.socketPath);
   await using viewer = await Viewer.start(launcher, display);
   await using viewerClient = await startClient(viewer.socketPath);
+  await using compositor = await startPinnedCompositor(serverCpu);
+  const windowsArguments = leadingTo(compositor);
+  await using windowsServer = await startServer({
+    displays: [display],
+    launcher,
+    arguments: windowsArguments,
+  });
+  await using windowsClient = await startClient(windowsServer.socketPath, compositor.socketPath);
   await using floor = await Program.start([builtProgram('floor'), String(serverCpu)]);
   await blobClient.order('show', 'blob');
   await viewerClient.order('show', 'blob');
@@ -148,6 +159,7 @@ export async function measureRounds(
     plain: new Drivers('server', client, floor, into),
     blobs: new Drivers('server with blobs', blobClient, floor, into),
     watched: new Drivers('server with a viewer', viewerClient, floor, into),
+    windows: new Drivers('server with a compositor', windowsClient, floor, into),
   });
   const check = async () => {
     await checkPicture(server, client);

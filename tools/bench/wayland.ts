@@ -1,0 +1,40 @@
+/** A Wayland client in one round: over the device, and straight to the same compositor. */
+import { execFileSync } from 'node:child_process';
+import { type Compositor, startCompositor } from '../testbed/compositor.ts';
+import { type Distribution, type Drivers, micros, type Place } from './drivers.ts';
+import type { Book } from './report.ts';
+
+/** How often each thing is done in one round. */
+const SYNCS = 500;
+const FRAMES = 20;
+
+/** Arguments of a server whose guests have windows in this compositor. */
+export const leadingTo = ({ socketPath }: Compositor) => [
+  ...['--wayland-display', socketPath],
+  ...['--host-visible-size', '256M'],
+];
+
+/** Weston, on one CPU. */
+export async function startPinnedCompositor(cpu: number): Promise<Compositor> {
+  const compositor = await startCompositor({ kind: 'weston', width: 1920, height: 1080 });
+  execFileSync('taskset', ['--all-tasks', '--cpu-list', '--pid', String(cpu), String(compositor.pid)], {
+    stdio: 'ignore',
+  });
+  return compositor;
+}
+
+/** `drivers` are those at a server that was started with `leadingTo`. */
+export async function measureWayland(drivers: Drivers, book: Book, { name }: Place): Promise<void> {
+  const more = { floor: 'straight to the compositor' };
+  const exchanges = async (what: 'sync' | 'frames', count: number) => {
+    const ask = (way: string) =>
+      drivers
+        .server<{ exchange: Distribution }>('wayland', what, way, count)
+        .then(({ exchange }) => exchange);
+    return { server: await ask('device'), floor: await ask('direct') };
+  };
+  book.note(`Wayland round trip, ${name}`, 'us', micros(await exchanges('sync', SYNCS)), more);
+  const { server, floor } = await exchanges('frames', FRAMES);
+  const rate = { value: 1e9 / server.median, floor: 1e9 / floor.median };
+  book.note(`1080p frame to the compositor, ${name}`, '1/s', rate, more);
+}
