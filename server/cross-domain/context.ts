@@ -387,6 +387,8 @@ export class CrossDomainContext implements Context {
     if (!this.#channel || !this.#stream) fail('there is no channel');
     try {
       const fds = Array.from({ length: count }, (_, i) => this.#openIdentifier(types[i]!, ids[i]!));
+      // The host may hold on to too much by now.
+      if (!this.#channel) fail('the channel has ended');
       this.#counters.bytesFromGuest += data.length;
       this.#counters.descriptorsFromGuest += fds.length;
       this.#forward(this.#channel, this.#stream.fromGuest(data.slice(), fds));

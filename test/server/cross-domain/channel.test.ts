@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { createEventfd, createMemfd, createPipe, socketPair } from '../../../native/index.ts';
 import { openFds } from '../../support/fake-client.ts';
+import { fakeResource } from '../../support/fake-resource.ts';
 import {
   CHANNEL,
   command,
@@ -70,6 +71,17 @@ describe('INIT', () => {
     expect(compositor.accept()).toBe(undefined);
     guest.init();
     expect(compositor.accept()).not.toBe(undefined);
+  });
+
+  test('with a ring that has no room for a message ends with the first one (I8)', async () => {
+    using compositor = new FakeCompositor();
+    using guest = new GuestChannel(compositor.path);
+    guest.context.detach(CHANNEL);
+    guest.context.attach(fakeResource(CHANNEL, 64));
+    guest.init().poll();
+    FakeCompositor.send(compositor.accept()!, text('abcd'));
+    await sleep(5);
+    expect(guest.notes).toEqual(['a channel has ended: the channel ring is gone']);
   });
 
   test('a second time is refused, and the first connection goes on (I6)', () => {
@@ -590,6 +602,42 @@ describe('the end', () => {
     FakeCompositor.send(socket, text('abcd'));
     await sleep(5);
     expect(guest.notes).toEqual(['a channel has ended: the channel ring is gone']);
+  });
+
+  test('comes when the compositor holds on to too much that the guest has given up (H6)', () => {
+    const { guest } = connected();
+    const sizeBytes = 64 * MiB;
+    let open = 0;
+    for (let id = 20; id < 26; id++) {
+      const buffer = fakeBuffer(id, new Uint8Array(0));
+      guest.context.attach({
+        ...buffer,
+        sizeBytes,
+        export: () => {
+          open++;
+          const made = buffer.export();
+          return {
+            ...made,
+            kind: 'udmabuf',
+            sizeBytes,
+            othersHoldIt: () => true,
+            close: () => {
+              open--;
+              made.close();
+            },
+          };
+        },
+      });
+      const show = () => guest.context.submit(sendCommand(text('x'), [[BLOB, id]]));
+      // Four of 64 MiB may be, and the fifth is seen at the next.
+      if (id < 25) show();
+      else expect(show).toThrow('the channel has ended');
+      guest.context.detach(id);
+      buffer.isThere = false;
+    }
+    expect(guest.notes).toEqual(['a channel has ended: the host holds on to too many buffers']);
+    guest[Symbol.dispose]();
+    expect(open).toBe(0);
   });
 
   test('of a thousand contexts leaves nothing behind (C5)', () => {

@@ -159,6 +159,35 @@ describe('a guest program', () => {
     });
   });
 
+  test('may have its ring in pieces (I8)', async () => {
+    const guest = new WaylandGuest(passThrough);
+    const { machine } = guest;
+    const { memory } = machine;
+    machine.createContext(1, 5);
+    machine.makeGuestBlob(8, page);
+    const entries = [1000, page - 1000].map((length) => ({ address: memory.allocate(length, page), length }));
+    expect(machine.createBlob(9, page, { entries })).toBe(OK);
+    for (const ring of [8, 9]) machine.attachResource(1, ring);
+    expect(guest.submit(1, command(1, words(8, 9, 1)))).toBe(OK);
+    const said = Buffer.from(Array.from({ length: 3000 }, (_, i) => i % 251));
+    FakeCompositor.send(guest.compositor.accept()!, said);
+    guest.poll(1);
+    await guest.told(1);
+    const ring = Buffer.concat(entries.map(({ address, length }) => memory.bytes(address, length)));
+    expect(decodeMessage(ring).data.equals(said)).toBe(true);
+  });
+
+  test('gets its fences back as they were, also on a ring that is not there (P13)', () => {
+    const guest = new WaylandGuest();
+    guest.connect(1);
+    const pollWords = [3 | (16 << 16), 0, 0, 0];
+    const onQueryRing = guest.machine.submit(1, pollWords, fence(1, 0, 77n));
+    expect(onQueryRing).toMatchObject({ type: OK, flags: 3, fenceId: 77n, ctxId: 1, ringIdx: 0 });
+    const nowhere = guest.machine.submit(1, pollWords, fence(1, 2, 2n ** 63n));
+    expect(nowhere).toMatchObject({ flags: 3, fenceId: 2n ** 63n, ctxId: 1, ringIdx: 2 });
+    expect(nowhere.type).toBeGreaterThanOrEqual(0x1200);
+  });
+
   test('that is destroyed, or reset with all others, leaves nothing: no descriptor, no page (T1, T2)', () => {
     const guest = new WaylandGuest();
     const { machine, compositor } = guest;

@@ -66,6 +66,9 @@ const GLOBALS = [
   ['wl_seat', 9],
   ['xdg_wm_base', 6],
 ] as const;
+/** The compositor announces it, and the policy hides it. */
+const FORBIDDEN = ['zwlr_screencopy_manager_v1', 3] as const;
+const FORBIDDEN_NAME = GLOBALS.length + 1;
 
 async function live(seed: number, commands: number): Promise<void> {
   const dice = new Dice(seed);
@@ -85,13 +88,21 @@ async function live(seed: number, commands: number): Promise<void> {
   // What a program begins with, so that there is something to go wrong.
   submit(sendCommand(request('wl_display.get_registry', 1, 2)));
   if (socket !== undefined) {
-    const globals = GLOBALS.map(([name, version], i) => event('wl_registry.global', 2, i + 1, name, version));
+    const globals = [...GLOBALS, FORBIDDEN].map(([name, version], i) =>
+      event('wl_registry.global', 2, i + 1, name, version),
+    );
     FakeCompositor.send(socket, Buffer.concat(globals));
     await new Promise((resolve) => setTimeout(resolve, 1));
     for (const [i, [name, version]] of GLOBALS.entries())
       submit(sendCommand(request('wl_registry.bind', 2, i + 1, name, version, 3 + i)));
   }
   const pipes: number[] = [];
+  /** What the compositor reads. Whoever binds a global has to name its interface. */
+  const read = (from: number) => {
+    const { data, fds } = FakeCompositor.take(from);
+    if (data.includes(FORBIDDEN[0])) throw new Error('the compositor was asked for what the policy forbids');
+    return fds;
+  };
   const identifiers = () =>
     Array.from({ length: dice.roll(20) === 0 ? dice.roll(29) : dice.roll(2) }, () =>
       dice.of([
@@ -104,6 +115,7 @@ async function live(seed: number, commands: number): Promise<void> {
   const acts: readonly (() => void)[] = [
     () => submit(sendCommand(message(dice), identifiers())),
     () => submit(sendCommand(message(dice))),
+    () => submit(sendCommand(request('wl_registry.bind', 2, FORBIDDEN_NAME, ...FORBIDDEN, 3 + dice.roll(9)))),
     () => submit(sendCommand(Buffer.concat([message(dice), message(dice)]))),
     () => submit(writeCommand(dice.roll(12), new Uint8Array(dice.roll(3000)), dice.roll(2))),
     () => submit(command(2, words(dice.roll(5000), dice.roll(3000), 0x3432_5258, 0x11))),
@@ -141,7 +153,7 @@ async function live(seed: number, commands: number): Promise<void> {
     },
     () => {
       if (socket === undefined) return;
-      for (const fd of FakeCompositor.take(socket).fds) {
+      for (const fd of read(socket)) {
         if (dice.roll(3) === 0) pipes.push(fd);
         else closeSync(fd);
       }
@@ -166,7 +178,7 @@ async function live(seed: number, commands: number): Promise<void> {
     dice.of(acts)();
     if (i % 50 === 0) await new Promise((resolve) => setImmediate(resolve));
   }
-  if (socket !== undefined) for (const fd of FakeCompositor.take(socket).fds) closeSync(fd);
+  if (socket !== undefined) for (const fd of read(socket)) closeSync(fd);
   for (const fd of pipes) closeSync(fd);
 }
 
