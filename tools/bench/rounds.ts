@@ -19,7 +19,13 @@ import {
 } from './drivers.ts';
 import { builtProgram, Program } from './programs.ts';
 import { type Aim, Book } from './report.ts';
-import { leadingTo, measureWayland, startPinnedCompositor } from './wayland.ts';
+import {
+  leadingTo,
+  measureInspection,
+  measureWayland,
+  startInspector,
+  startPinnedCompositor,
+} from './wayland.ts';
 
 /** How often each thing is done in one round. */
 const READS = 3000;
@@ -152,6 +158,7 @@ export async function measureRounds(
     arguments: windowsArguments,
   });
   await using windowsClient = await startClient(windowsServer.socketPath, compositor.socketPath);
+  await using inspector = await startInspector(launcher);
   await using floor = await Program.start([builtProgram('floor'), String(serverCpu)]);
   await blobClient.order('show', 'blob');
   await viewerClient.order('show', 'blob');
@@ -172,6 +179,7 @@ export async function measureRounds(
   for (let i = 0; i < WARM_UP_ROUNDS; i++) {
     const unread = new Book();
     for (const place of places) await measurePlace(subjects(unread), viewer, unread, place);
+    await measureInspection(inspector, unread);
   }
   await check();
 
@@ -180,6 +188,7 @@ export async function measureRounds(
     say(`round ${round + 1} of ${count}`);
     for (const one of Object.values(drivers)) one.round = round;
     for (const place of places) await measurePlace(drivers, viewer, book, place);
+    await measureInspection(inspector, book);
   }
   await check();
   const copied = await blobServer.metric('copied_bytes_total');

@@ -1,12 +1,17 @@
 /** A Wayland client in one round: over the device, and straight to the same compositor. */
 import { execFileSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import { type Compositor, startCompositor } from '../testbed/compositor.ts';
 import { type Distribution, type Drivers, micros, type Place } from './drivers.ts';
-import type { Book } from './report.ts';
+import { Program } from './programs.ts';
+import type { Aim, Book } from './report.ts';
 
 /** How often each thing is done in one round. */
 const SYNCS = 500;
 const FRAMES = 20;
+const INSPECTED_FRAMES = 5000;
+
+const INSPECTION_AIM: Aim = { value: 'at most', limit: 5 };
 
 /** Arguments of a server whose guests have windows in this compositor. */
 export const leadingTo = ({ socketPath }: Compositor) => [
@@ -37,4 +42,18 @@ export async function measureWayland(drivers: Drivers, book: Book, { name }: Pla
   const { server, floor } = await exchanges('frames', FRAMES);
   const rate = { value: 1e9 / server.median, floor: 1e9 / floor.median };
   book.note(`1080p frame to the compositor, ${name}`, '1/s', rate, more);
+}
+
+/** Of a server's policy and inspector, on their own. */
+export const startInspector = (launcher: readonly string[]): Promise<Program> =>
+  Program.start([...launcher, process.execPath, fileURLToPath(new URL('inspect.mjs', import.meta.url))]);
+
+export async function measureInspection(inspector: Program, book: Book): Promise<void> {
+  const { message } = await inspector.order<{ message: number }>(INSPECTED_FRAMES);
+  book.note(
+    'policy and inspection of a Wayland message',
+    'us',
+    { value: message / 1000 },
+    { aim: INSPECTION_AIM },
+  );
 }
