@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { endianness } from 'node:os';
 import { sendDatagram } from '../../native/index.ts';
 import { type ServeConfig, UsageError } from '../cli.ts';
+import type { CrossDomainOptions } from '../cross-domain/component.ts';
 import type { SentBlob } from '../cross-domain/context.ts';
 import type { Component, ContextHost } from '../gpu/backend.ts';
 import { GpuServer } from '../gpu-server.ts';
@@ -72,7 +73,8 @@ async function makeComponents(config: ServeConfig, log: Log): Promise<Component[
 async function makeCrossDomain(config: ServeConfig, log: Log): Promise<Component> {
   const { waylandPath: path, waylandPolicyFile } = config;
   const { CrossDomain } = await import('../cross-domain/component.ts');
-  if (path === undefined) return new CrossDomain({ log });
+  const observed = config.logLevel === 'debug' ? await observeChannels(log) : {};
+  if (path === undefined) return new CrossDomain({ log, ...observed });
   const { WaylandConnection } = await import('../cross-domain/wayland/connection.ts');
   const { DEFAULT_POLICY, parsePolicy } = await import('../cross-domain/wayland/policy.ts');
   let policy = DEFAULT_POLICY;
@@ -94,7 +96,16 @@ async function makeCrossDomain(config: ServeConfig, log: Log): Promise<Component
   const { SecurityContext } = await import('../cross-domain/security-context.ts');
   const door = new SecurityContext(path, (message, fields) => log.info(fields, message));
   process.once('exit', () => door[Symbol.dispose]());
-  return new CrossDomain({ wayland: { connect: () => door.connect(), makeStream }, log });
+  return new CrossDomain({ wayland: { connect: () => door.connect(), makeStream }, log, ...observed });
+}
+
+/** Commands and messages of the channels in words. */
+async function observeChannels(log: Log): Promise<Pick<CrossDomainOptions, 'observe'>> {
+  const { describe } = await import('../cross-domain/describe.ts');
+  return {
+    observe: ({ contextId, name }, message) =>
+      log.debug({ contextId, name, message: describe(message) }, 'cross-domain'),
+  };
 }
 
 /** Tells people, then whoever started us, that a VMM can connect. */

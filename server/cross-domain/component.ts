@@ -14,6 +14,8 @@ export interface CrossDomainOptions {
   /** Without it there is no channel to anybody. */
   readonly wayland?: WaylandChannel;
   readonly log?: Log;
+  /** Sees what goes over the channels: commands of guests, and messages to them. */
+  readonly observe?: (context: ContextHost, message: Uint8Array) => void;
 }
 
 export class CrossDomain implements Component {
@@ -25,9 +27,11 @@ export class CrossDomain implements Component {
   #past: Counters = {};
   readonly #wayland: WaylandChannel | undefined;
   readonly #log: RateLimitedLog;
+  readonly #observe: CrossDomainOptions['observe'];
 
-  constructor({ wayland, log = SILENT_LOG }: CrossDomainOptions = {}) {
+  constructor({ wayland, log = SILENT_LOG, observe }: CrossDomainOptions = {}) {
     this.#wayland = wayland;
+    this.#observe = observe;
     this.#log = new RateLimitedLog(log);
     this.capset = encode(crossDomainCapset, {
       version: CROSS_DOMAIN_VERSION,
@@ -43,12 +47,14 @@ export class CrossDomain implements Component {
 
   createContext(host: ContextHost): Context {
     const { contextId, name } = host;
+    const observe = this.#observe;
     return new CrossDomainContext({
       host,
       wayland: this.#wayland,
       ended: (counters) => {
         this.#past = sumOf([this.#past, counters]);
       },
+      observe: observe && ((message) => observe(host, message)),
       note: (message, fields) => this.#log.write('info', message, { contextId, name, ...fields }, message),
     });
   }

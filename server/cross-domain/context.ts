@@ -99,6 +99,8 @@ export interface Channels {
   /** Called once, at the end, with what the context has done. */
   ended(counters: Counters): void;
   note(message: string, fields: Record<string, unknown>): void;
+  /** Sees each command of the guest before it is done, and each message as it is put into the ring. */
+  readonly observe?: ((message: Uint8Array) => void) | undefined;
 }
 
 interface Rings {
@@ -214,6 +216,7 @@ export class CrossDomainContext implements Context {
       const { command, sizeBytes } = commandHeader.get(view, at);
       if (sizeBytes < commandHeader.size || sizeBytes > commands.length - at)
         fail(`command ${command} of ${sizeBytes} bytes`);
+      this.#channels.observe?.(commands.subarray(at, at + sizeBytes));
       this.#execute(command, commands.subarray(at + commandHeader.size, at + sizeBytes));
       at += sizeBytes;
     }
@@ -524,6 +527,7 @@ export class CrossDomainContext implements Context {
       this.#disconnect('the channel ring is gone');
       return;
     }
+    this.#channels.observe?.(message);
     const passed = this.#credits.shift() as () => void;
     // The ring holds one message: the next one waits until the guest has been told of this one.
     this.#turn = setImmediate(() => {

@@ -12,6 +12,7 @@ import {
   WOULD_BLOCK,
 } from '../../native/index.ts';
 import { CrossDomainContext, type SentBlob, type WaylandStream } from '../../server/cross-domain/context.ts';
+import { describe as inWords } from '../../server/cross-domain/describe.ts';
 import type { AttachedResource, MemoryExport } from '../../server/gpu/backend.ts';
 import { fakeResource } from './fake-resource.ts';
 
@@ -158,6 +159,8 @@ export class FakeCompositor implements Disposable {
 export class GuestChannel implements Disposable {
   readonly context: CrossDomainContext;
   readonly notes: string[] = [];
+  /** What went over the channel last. */
+  lastInWords = '';
   readonly query = fakeResource(QUERY);
   readonly ring = fakeResource(CHANNEL);
   /** Fences that have passed, by the order in which they were made. */
@@ -173,6 +176,9 @@ export class GuestChannel implements Disposable {
           ? undefined
           : { connect: () => connectUnix(waylandPath, { wait: false }), makeStream },
       ended: () => {},
+      observe: (message) => {
+        this.lastInWords = inWords(message);
+      },
       note: (message, { reason }) => this.notes.push(`${message}: ${reason ?? ''}`),
     });
     this.context.attach(this.query);

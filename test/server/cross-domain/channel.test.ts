@@ -304,6 +304,19 @@ describe('RECEIVE', () => {
     expect(guest.ring.bytes.every((byte) => byte === 0)).toBe(true);
   });
 
+  test('is seen by who traces the channel, as commands are', async () => {
+    const { guest, socket } = connected();
+    guest.poll();
+    expect(guest.lastInWords).toBe('POLL()');
+    const [read, write] = createPipe();
+    FakeCompositor.send(socket, text('abcd'), [write]);
+    closeAll([read, write]);
+    await guest.messages(1);
+    expect(guest.lastInWords).toBe('RECEIVE(4 bytes, write pipe#2)');
+    guest.context.submit(writeCommand(2, text('xyz'), 1));
+    expect(guest.lastInWords).toBe('WRITE(pipe#2, 3 bytes, the end)');
+  });
+
   test('has a header of one byte, and zeros where nothing is (P5)', async () => {
     const { guest, socket } = connected();
     guest.ring.bytes.fill(0xaa);
