@@ -4,6 +4,7 @@
  */
 import { execFileSync } from 'node:child_process';
 import { closeSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createEventfd, createMemfd } from '../../native/index.ts';
 import { VfioUserClient } from '../../server/vfio-user/client.ts';
@@ -29,7 +30,7 @@ beforeAll(async () => {
     environment: { MALLOC_ARENA_MAX: '1', MALLOC_TRIM_THRESHOLD_: '65536', MALLOC_MMAP_THRESHOLD_: '65536' },
     nodeArguments: collectorArguments,
   });
-  atStart = handles();
+  atStart = await settledHandles();
 });
 afterAll(() => server.stop());
 
@@ -37,6 +38,18 @@ const handles = () => {
   const { fds, memfdMappings, memfdMappedBytes } = server.processState();
   return { fds, memfdMappings, memfdMappedBytes };
 };
+
+/** Once the server has read all its code, and its last caller's connection has gone. */
+async function settledHandles() {
+  await expectNothingHeld(server);
+  let settled = handles();
+  for (let since = Date.now(); Date.now() - since < 6000; await sleep(100)) {
+    const now = handles();
+    if (now.fds !== settled.fds) since = Date.now();
+    settled = now;
+  }
+  return settled;
+}
 
 /** What is in use at a moment without a client. */
 async function measure() {

@@ -22,7 +22,9 @@ import { type Aim, Book } from './report.ts';
 import {
   leadingTo,
   measureInspection,
+  measureIsolation,
   measureWayland,
+  startCrowd,
   startInspector,
   startPinnedCompositor,
 } from './wayland.ts';
@@ -159,6 +161,8 @@ export async function measureRounds(
   });
   await using windowsClient = await startClient(windowsServer.socketPath, compositor.socketPath);
   await using inspector = await startInspector(launcher);
+  await using crowded = await startCrowd(launcher, 'crowded');
+  await using quiet = await startCrowd(launcher, 'quiet');
   await using floor = await Program.start([builtProgram('floor'), String(serverCpu)]);
   await blobClient.order('show', 'blob');
   await viewerClient.order('show', 'blob');
@@ -180,6 +184,7 @@ export async function measureRounds(
     const unread = new Book();
     for (const place of places) await measurePlace(subjects(unread), viewer, unread, place);
     await measureInspection(inspector, unread);
+    await measureIsolation(crowded, quiet, unread);
   }
   await check();
 
@@ -189,6 +194,7 @@ export async function measureRounds(
     for (const one of Object.values(drivers)) one.round = round;
     for (const place of places) await measurePlace(drivers, viewer, book, place);
     await measureInspection(inspector, book);
+    await measureIsolation(crowded, quiet, book);
   }
   await check();
   const copied = await blobServer.metric('copied_bytes_total');

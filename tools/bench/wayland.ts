@@ -44,6 +44,23 @@ export async function measureWayland(drivers: Drivers, book: Book, { name }: Pla
   book.note(`1080p frame to the compositor, ${name}`, '1/s', rate, more);
 }
 
+const CROWD_ROUNDS = 20;
+const CROWD_AIM: Aim = { ratio: 'at most', limit: 1.2 };
+
+/** 64 programs of a guest, of which four behave badly or not. */
+export const startCrowd = (launcher: readonly string[], how: 'quiet' | 'crowded'): Promise<Program> =>
+  Program.start([
+    ...[...launcher, process.execPath, '--import', 'tsx'],
+    ...[fileURLToPath(new URL('crowd.ts', import.meta.url)), how],
+  ]);
+
+export async function measureIsolation(crowded: Program, quiet: Program, book: Book): Promise<void> {
+  const ask = async (program: Program) => (await program.order<{ exchange: number }>(CROWD_ROUNDS)).exchange;
+  const figure = { value: await ask(crowded), floor: await ask(quiet) };
+  const more = { floor: 'the four are silent', aim: CROWD_AIM };
+  book.note('a message to and fro while four of 64 programs behave badly', 'us', figure, more);
+}
+
 /** Of a server's policy and inspector, on their own. */
 export const startInspector = (launcher: readonly string[]): Promise<Program> =>
   Program.start([...launcher, process.execPath, fileURLToPath(new URL('inspect.mjs', import.meta.url))]);
