@@ -78,7 +78,7 @@ describe('the choice', () => {
     ['within_size', 'inherit'],
     ['never', 'always'],
     ['advise', 'within_size'],
-  ])('where huge pages may back a memfd (%s, of one size %s) it is the copy', (all, ofOneSize) => {
+  ])('where huge pages may back a memfd (%s, of one size %s) it is the copy (H7)', (all, ofOneSize) => {
     const { reason } = probeWithPolicies(all, ofOneSize);
     expect(reason).toMatch(/^huge pages may back files in memory: (hugepages-64kB\/)?shmem_enabled is \w+$/);
   });

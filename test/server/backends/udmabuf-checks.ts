@@ -252,7 +252,7 @@ export const udmabufChecks: readonly Check[] = [
     },
   },
   {
-    name: 'its neighbours are out of reach and untouched',
+    name: 'its neighbours are out of reach and untouched (H4)',
     run(bench) {
       const { bytes: window } = bench.window;
       fillPages(window.subarray(0, 6 * page), 1);
@@ -411,7 +411,7 @@ export const udmabufChecks: readonly Check[] = [
     },
   },
   {
-    name: 'beyond the limit of the module the device refuses, and the exporter makes a copy',
+    name: 'beyond the limit of the module the device refuses, and the exporter makes a copy (H2, H3)',
     run(bench) {
       const limit = moduleParameter('size_limit_mb') * MiB;
       const large = bench.memory(limit + 2 * page);
@@ -502,7 +502,7 @@ export const udmabufChecks: readonly Check[] = [
     },
   },
   {
-    name: 'a compositor sees what a guest draws without a copy, and nothing that comes to the same place afterwards',
+    name: 'a compositor sees what a guest draws without a copy, and nothing that comes to the same place afterwards (H1, H5)',
     async run(bench) {
       const exporter = bench.exporter();
       const { guest, socket } = bench.waylandGuest();

@@ -447,7 +447,7 @@ describe('RECEIVE', () => {
 });
 
 describe('pipes', () => {
-  test('that the guest reads: whole, in parts, and a hang-up alone at the end (W1)', async () => {
+  test('that the guest reads: whole, in parts, and a hang-up alone at the end; then nothing (W1, W7)', async () => {
     const { guest, socket } = connected();
     guest.context.submit(sendCommand(text('recv'), [[READ_PIPE, PIPE]]));
     const { fds } = take(socket);

@@ -76,7 +76,7 @@ describe('image requirements', () => {
     ['XR24', 100, 100, [400, 0, 0, 0], [0, 0, 0, 0], 40_960],
     ['NV12', 100, 100, [100, 100, 0, 0], [0, 10_000, 0, 0], 16_384],
     ['YV12', 101, 101, [101, 50, 50, 0], [0, 10_201, 12_701, 0], 16_384],
-  ])('of %s %ix%i', (format, width, height, strides, offsets, sizeBytes) => {
+  ])('of %s %ix%i (R1)', (format, width, height, strides, offsets, sizeBytes) => {
     const { blobId, ...answer } = ask(query(width, height, format));
     expect(answer).toEqual({
       strides,
@@ -88,7 +88,7 @@ describe('image requirements', () => {
     expect(blobId).toBeGreaterThanOrEqual(2);
   });
 
-  test('have the same id for the same image, and another for another', () => {
+  test('have the same id for the same image, and another for another (R2)', () => {
     const machine = ready();
     const first = ask(query(100, 100, 'XR24'), machine).blobId;
     expect(ask(query(100, 100, 'AR24'), machine).blobId).not.toBe(first);
@@ -101,7 +101,7 @@ describe('image requirements', () => {
     ['no height', query(10, 0, 'XR24')],
     ['4 GiB', query(65_536, 65_536, 'XR24')],
     ['more than a pool can have', query(0xffff_ffff, 1, 'R8  ')],
-  ])('of %s: refused, and the ring says so', (_, image) => {
+  ])('of %s: refused, and the ring says so (R3)', (_, image) => {
     const machine = ready();
     machine.ring.bytes.fill(0xaa);
     expect(() => machine.context.submit(image)).toThrow('image of');
@@ -126,15 +126,15 @@ describe('blobs', () => {
     return () => machine.context.createBlob(BigInt(id), sizeBytes, 3);
   };
 
-  test.each([8192, 16_384, 65_536])('of %i bytes are made for an image of 8192', (sizeBytes) => {
+  test.each([8192, 16_384, 65_536])('of %i bytes are made for an image of 8192 (R5)', (sizeBytes) => {
     expect(blob(2, sizeBytes)).not.toThrow();
   });
 
-  test.each([5000, 8191, 65_537])('of %i bytes are not', (sizeBytes) => {
+  test.each([5000, 8191, 65_537])('of %i bytes are not (R5)', (sizeBytes) => {
     expect(blob(2, sizeBytes)).toThrow('for 8192');
   });
 
-  test.each([0, 1, 3, 99])('of an id that means no image (%i) are not', (id) => {
+  test.each([0, 1, 3, 99])('of an id that means no image (%i) are not (R6)', (id) => {
     expect(blob(id, 8192)).toThrow('no image of id');
   });
 });

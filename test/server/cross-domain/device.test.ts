@@ -177,6 +177,46 @@ describe('a guest program', () => {
     expect(decodeMessage(ring).data.equals(said)).toBe(true);
   });
 
+  test('gets two memories of one image, for two blobs (R4)', () => {
+    const { machine } = new WaylandGuest();
+    machine.createContext(1, 5);
+    const rings = [8, 9];
+    for (const ring of rings) {
+      machine.makeGuestBlob(ring, page);
+      machine.attachResource(1, ring);
+    }
+    const init = [1 | (20 << 16), 0, 8, 9, 0];
+    const image = [2 | (24 << 16), 0, page, 1, 0x2020_3852, 0x11];
+    expect(machine.submit(1, [...init, ...image]).type).toBe(OK);
+    for (const id of [20, 21]) {
+      expect(machine.createBlob(id, page, { mem: 2, flags: 1, blobId: 2, ctxId: 1 })).toBe(OK);
+      expect(machine.mapBlob(id, (id - 20) * page)).toBe(0x1106);
+    }
+    machine.window!.write(0, Uint8Array.of(7));
+    const second = Buffer.alloc(1);
+    readSync(machine.window!.fd, second, 0, 1, page);
+    expect(second[0]).toBe(0);
+  });
+
+  test('may share a ring with another one: each is told, by fences of its own', async () => {
+    const guest = new WaylandGuest(passThrough);
+    const { machine } = guest;
+    const shared = machine.makeGuestBlob(9, page);
+    machine.makeGuestBlob(8, page);
+    const sockets = [1, 2].map((ctxId) => {
+      machine.createContext(ctxId, 5);
+      for (const ring of [8, 9]) expect(machine.attachResource(ctxId, ring)).toBe(OK);
+      expect(guest.submit(ctxId, command(1, words(8, 9, 1)))).toBe(OK);
+      return guest.compositor.accept()!;
+    });
+    for (const [i, socket] of sockets.entries()) {
+      guest.poll(i + 1);
+      FakeCompositor.send(socket, Buffer.from(`for ${i + 1}`));
+      expect(await guest.told(1)).toEqual([i + 1]);
+      expect(decodeMessage(machine.memory.bytes(shared, page)).data.toString()).toBe(`for ${i + 1}`);
+    }
+  });
+
   test('gets its fences back as they were, also on a ring that is not there (P13)', () => {
     const guest = new WaylandGuest();
     guest.connect(1);

@@ -288,7 +288,7 @@ describe('features', () => {
 });
 
 describe('capability sets', () => {
-  test('are listed by index, and given by id and version', () => {
+  test('are listed by index, and given by id and version (C1)', () => {
     const { machine, component } = contextMachine();
     using _ = machine;
     const config = new Uint8Array(16);
@@ -316,7 +316,7 @@ describe('capability sets', () => {
     expect([short.type, short.bytes.length]).toEqual([OK_CAPSET, 30]);
   });
 
-  test('of cross-domain has the 16 bytes that guests know', () => {
+  test('of cross-domain has the 16 bytes that guests know (C2)', () => {
     using machine = new GpuMachine({ components: [new CrossDomain()] });
     const info = machine.send(GpuMachine.bytes(0x108, [0, 0]));
     expect(words(info.bytes, 24)).toEqual([5, 0, 16, 0]);
@@ -394,7 +394,7 @@ describe('a context', () => {
     expect(machine.createContext(1, 7)).toBe(OK);
   });
 
-  test('of no kind is there and does nothing', () => {
+  test('of no kind is there and does nothing (C3)', () => {
     const { machine } = contextMachine();
     using _ = machine;
     expect(machine.createContext(2, 0)).toBe(OK);
@@ -437,7 +437,7 @@ describe('a context', () => {
 });
 
 describe('a blob of a context', () => {
-  test('is the memory of the window where the driver maps it', () => {
+  test('is the memory of the window where the driver maps it (R8)', () => {
     const { machine, context } = contextMachine();
     using _ = machine;
     expect(machine.createBlob(9, 2 * page, { ...HOST3D, ctxId: 1 })).toBe(OK);
@@ -503,7 +503,7 @@ describe('a blob of a context', () => {
     expect(machine.gpu.counters).toMatchObject({ resources: 0, blobBytes: 0, waiting: 0 });
   });
 
-  test('that is unreferenced without UNMAP is gone all the same, and the answer waits for that', async () => {
+  test('that is unreferenced without UNMAP is gone all the same, and the answer waits for that (R10)', async () => {
     const { machine, context } = contextMachine();
     using _ = machine;
     machine.createBlob(9, 8 * MiB, { ...HOST3D, ctxId: 1 });
@@ -531,7 +531,7 @@ describe('a blob of a context', () => {
     expect(late.map(({ type, fenceId }) => [type, fenceId])).toEqual([[OK, 1n]]);
   });
 
-  test('of another owner never shows a byte of the one before, also after a reset', async () => {
+  test('of another owner never shows a byte of the one before, also after a reset (R9)', async () => {
     const { machine, component } = contextMachine();
     using _ = machine;
     const check = async (ctxId: number, value: number) => {

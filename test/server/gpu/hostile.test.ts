@@ -243,7 +243,7 @@ describe('blobs', () => {
     expect(machine.gpu.counters).toMatchObject({ resources: 0, blobBytes: 0 });
   });
 
-  test('mapped beyond the window, unaligned, wrapping, overlapping: PARAMETER; twice: UNSPEC (75)', () => {
+  test('mapped beyond the window, unaligned, wrapping, overlapping: PARAMETER; twice: UNSPEC (75, R7)', () => {
     using machine = contextMachine();
     for (const id of [1, 2]) machine.createBlob(id, 4 * PAGE, HOST3D);
     for (const offset of [
@@ -396,7 +396,7 @@ describe('blobs', () => {
 });
 
 describe('contexts', () => {
-  test('of id 0, of a name that is too long, of no known kind: PARAMETER; a second one: CONTEXT_ID (80)', () => {
+  test('of id 0, of a name that is too long, of no known kind: PARAMETER; a second one: CONTEXT_ID (80, C4)', () => {
     using machine = contextMachine();
     expect(machine.createContext(0, 7)).toBe(PARAMETER);
     expect(machine.createContext(1, 7)).toBe(CONTEXT_ID);

@@ -73,7 +73,7 @@ describe('a stream that is cut anywhere', () => {
   };
   const whole = summary([]);
 
-  test('means the same at every single place', () => {
+  test('means the same at every single place (H9)', () => {
     expect(whole.copies).toEqual([
       [5, 0, 1024],
       [5, 4096, 1024],
@@ -428,7 +428,7 @@ describe('a hostile guest', () => {
     expect(kinds.size).toBeGreaterThan(5);
   });
 
-  test('sends random bytes', () => {
+  test('sends random bytes (H9)', () => {
     fc.assert(
       fc.property(fc.array(fc.uint8Array({ maxLength: 200 }), { maxLength: 5 }), (pieces) => {
         const { connection } = started();

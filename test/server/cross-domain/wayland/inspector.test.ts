@@ -35,7 +35,7 @@ describe('copies at a commit', () => {
     expect(copiesOf(guest(commit()))).toEqual([[5, 0, 1024]]);
   });
 
-  test('then only the damaged rows', () => {
+  test('then only the damaged rows (H8)', () => {
     const { guest } = pooled();
     guest(attach(FIRST), everything, commit());
     expect(copiesOf(guest(attach(FIRST), damage(3, 2, 10, 10), commit()))).toEqual([[5, 128, 640]]);
@@ -215,7 +215,7 @@ describe('copies at a commit', () => {
     expect(other).toMatchObject({ forward: [], droppedFds: [0] });
   });
 
-  test('the resize of wl-cross: new pool and buffers under the same ids, at once', () => {
+  test('the resize of wl-cross: new pool and buffers under the same ids, at once (H9)', () => {
     const { guest, guestWith } = pooled();
     guest(attach(FIRST), everything, commit(), attach(FIRST + 1));
     const again = [FIRST, FIRST + 1, FIRST + 2].flatMap((id, i) => [
@@ -303,7 +303,7 @@ describe('a compositor that has only the copies', () => {
     seed: fc.nat(255),
   });
 
-  test('shows every frame exactly', () => {
+  test('shows every frame exactly (H8)', () => {
     fc.assert(
       fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
         const made = started();
