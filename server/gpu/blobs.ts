@@ -28,7 +28,6 @@ import {
   VIRTIO_GPU_F_BLOB_ALIGNMENT,
   VIRTIO_GPU_F_CONTEXT_INIT,
   VIRTIO_GPU_MAP_CACHE_CACHED,
-  VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID,
   VIRTIO_GPU_RESP_ERR_UNSPEC,
   VIRTIO_GPU_RESP_OK_CAPSET,
   VIRTIO_GPU_RESP_OK_CAPSET_INFO,
@@ -228,9 +227,7 @@ export function setScanoutBlob(
   command: Arm<typeof VIRTIO_GPU_CMD_SET_SCANOUT_BLOB>,
 ): Response {
   const { scanoutId, resourceId, rect, width, height, format, strides, offsets } = command;
-  if (scanoutId >= scanouts.displays.length) {
-    throw new GpuFault(VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID, `no scanout ${scanoutId}`);
-  }
+  scanouts.require(scanoutId);
   if (resourceId === 0) {
     scanouts.blank(scanoutId);
     return OK;

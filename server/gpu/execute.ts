@@ -47,7 +47,6 @@ import {
   VIRTIO_GPU_CMD_SUBMIT_3D,
   VIRTIO_GPU_CMD_TRANSFER_TO_HOST_2D,
   VIRTIO_GPU_CMD_UPDATE_CURSOR,
-  VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID,
   VIRTIO_GPU_RESP_ERR_UNSPEC,
   VIRTIO_GPU_RESP_OK_DISPLAY_INFO,
   VIRTIO_GPU_RESP_OK_EDID,
@@ -185,9 +184,7 @@ function setScanout(
   { resources, scanouts }: GpuState,
   { scanoutId, resourceId, rect }: Arm<typeof VIRTIO_GPU_CMD_SET_SCANOUT>,
 ): Response {
-  if (scanoutId >= scanouts.displays.length) {
-    throw new GpuFault(VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID, `no scanout ${scanoutId}`);
-  }
+  scanouts.require(scanoutId);
   if (resourceId === 0) {
     // Linux sends the mode's size along with the request to switch off.
     scanouts.blank(scanoutId);

@@ -1,8 +1,9 @@
 /** Which part of which resource each display shows, and the cursors over them. */
 import type { Display, Picture, PixelOrder, PixelSource, Rect } from '../displays/display.ts';
 import type { Backend2d } from './backend.ts';
+import { GpuFault } from './fault.ts';
 import { MAX_CURSOR_SIZE, MIN_CURSOR_SIZE } from './limits.ts';
-import { BYTES_PER_PIXEL } from './protocol.ts';
+import { BYTES_PER_PIXEL, VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID } from './protocol.ts';
 import type { Quota } from './quota.ts';
 import { type Blob, type Resource, type Resource2d, sizeOf } from './resources.ts';
 import type { Window } from './window.ts';
@@ -46,6 +47,12 @@ export class Scanouts {
     this.#window = window;
     this.#pixels = pixels;
     this.#shown = displays.map(() => undefined);
+  }
+
+  /** A fault where there is no scanout of this number. */
+  require(index: number): void {
+    if (index >= this.displays.length)
+      throw new GpuFault(VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID, `no scanout ${index}`);
   }
 
   /** Shows the rectangle, which lies inside the resource, on display `index`. */

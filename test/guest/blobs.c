@@ -28,8 +28,6 @@
  *     (i + 1) * 0x9e3779b1 + s * 0x85ebca6b mod 2^32
  */
 #define _GNU_SOURCE
-#include <drm/drm.h>
-#include <drm/virtgpu_drm.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -46,62 +44,8 @@
 #include <time.h>
 #include <unistd.h>
 
-/* ---------------------------------------------------------------- what libdrm's header is too old to have */
-
-enum {
-  PARAM_FIRST = 1,
-  PARAM_LAST = 7,
-  CONTEXT_PARAM_CAPSET_ID = 1,
-  CONTEXT_PARAM_NUM_RINGS = 2,
-  CONTEXT_PARAM_POLL_RINGS_MASK = 3,
-  BLOB_MEM_GUEST = 1,
-  BLOB_MEM_HOST3D = 2,
-  BLOB_FLAG_USE_MAPPABLE = 1,
-  BLOB_FLAG_USE_SHAREABLE = 2,
-  EXECBUF_RING_IDX = 4,
-};
-
-struct context_param {
-  uint64_t param, value;
-};
-
-struct context_init {
-  uint32_t num_params, padding;
-  uint64_t params;
-};
-
-struct create_blob {
-  uint32_t blob_mem, blob_flags, bo_handle, res_handle;
-  uint64_t size;
-  uint32_t padding, cmd_size;
-  uint64_t cmd, blob_id;
-};
-
-struct execbuffer {
-  uint32_t flags, size;
-  uint64_t command, bo_handles;
-  uint32_t num_bo_handles;
-  int32_t fence_fd;
-  uint32_t ring_idx, rest[7];
-};
-
-#define IOCTL_CONTEXT_INIT DRM_IOWR(DRM_COMMAND_BASE + 0x0b, struct context_init)
-#define IOCTL_CREATE_BLOB DRM_IOWR(DRM_COMMAND_BASE + 0x0a, struct create_blob)
-#define IOCTL_EXECBUFFER DRM_IOWR(DRM_COMMAND_BASE + 0x02, struct execbuffer)
-
-_Static_assert(sizeof(struct create_blob) == 48 && sizeof(struct execbuffer) == 64, "as in the kernel");
-
-/* ---------------------------------------------------------------- the cross-domain protocol */
-
-enum { CAPSET_CROSS_DOMAIN = 5, CMD_INIT = 1, CMD_GET_IMAGE_REQUIREMENTS = 2, CMD_POLL = 3 };
-enum { QUERY_RING = 0, CHANNEL_RING = 1, NO_RING = -1 };
-enum { FORMAT_R8 = 0x20203852, IMAGE_LINEAR = 0x10 };
-
-struct header {
-  uint8_t cmd, ring_idx;
-  uint16_t cmd_size;
-  uint32_t padding;
-};
+#include "shot.h"
+#include "virtgpu.h"
 
 struct init {
   struct header header;
@@ -118,15 +62,11 @@ struct poll_command {
   uint64_t padding;
 };
 
-struct image_requirements {
-  uint32_t strides[4], offsets[4];
-  uint64_t modifier, size;
-  uint32_t blob_id, map_info, memory_idx, physical_device_idx;
-};
+enum { PARAM_FIRST = 1, PARAM_LAST = VIRTGPU_PARAM_SUPPORTED_CAPSET_IDS, NO_RING = -1, IMAGE_LINEAR = 0x10 };
 
 /* ---------------------------------------------------------------- small things */
 
-enum { PAGE = 4096, PAGE_WORDS = PAGE / 4, MAX_BLOBS = 16 };
+enum { PAGE_WORDS = PAGE / 4, MAX_BLOBS = 16 };
 
 __attribute__((format(printf, 1, 2), noreturn)) static void fail(const char *format, ...) {
   va_list arguments;
@@ -144,18 +84,6 @@ static int call(int card, unsigned long request, void *argument) {
   do result = ioctl(card, request, argument);
   while (result < 0 && (errno == EINTR || errno == EAGAIN));
   return result;
-}
-
-static void wait_for_line(void) {
-  char byte;
-  ssize_t length;
-  do length = read(STDIN_FILENO, &byte, 1);
-  while ((length == 1 && byte != '\n') || (length < 0 && errno == EINTR));
-}
-
-static void shot(const char *name) {
-  printf("@@SHOT %s\n", name);
-  wait_for_line();
 }
 
 static double seconds(void) {
@@ -189,32 +117,32 @@ static int open_card(void) {
 }
 
 static int init_context(int card, uint64_t capset) {
-  struct context_param params[] = {
-      {CONTEXT_PARAM_CAPSET_ID, capset},
-      {CONTEXT_PARAM_NUM_RINGS, 2},
-      {CONTEXT_PARAM_POLL_RINGS_MASK, 1 << CHANNEL_RING},
+  struct virtgpu_context_parameter params[] = {
+      {VIRTGPU_CONTEXT_PARAM_CAPSET_ID, capset},
+      {VIRTGPU_CONTEXT_PARAM_NUM_RINGS, 2},
+      {VIRTGPU_CONTEXT_PARAM_POLL_RINGS_MASK, 1 << CHANNEL_RING},
   };
-  struct context_init request = {.num_params = 3, .params = (uintptr_t)params};
-  return call(card, IOCTL_CONTEXT_INIT, &request);
+  struct virtgpu_context_init request = {.count = 3, .parameters = (uintptr_t)params};
+  return call(card, VIRTGPU_CONTEXT_INIT, &request);
 }
 
 /* Sends commands; with a ring also asks for a fence on it, which the buffer is then busy with. */
 static int submit(int card, const void *commands, uint32_t size, int ring, uint32_t *buffer) {
-  struct execbuffer request = {
-      .flags = ring == NO_RING ? 0 : EXECBUF_RING_IDX,
+  struct virtgpu_execbuffer request = {
+      .flags = ring == NO_RING ? 0 : VIRTGPU_EXECBUF_RING_IDX,
       .size = size,
       .command = (uintptr_t)commands,
-      .bo_handles = (uintptr_t)buffer,
-      .num_bo_handles = buffer ? 1 : 0,
-      .ring_idx = ring == NO_RING ? 0 : (uint32_t)ring,
+      .handles = (uintptr_t)buffer,
+      .handle_count = buffer ? 1 : 0,
+      .ring = ring == NO_RING ? 0 : (uint32_t)ring,
   };
-  return call(card, IOCTL_EXECBUFFER, &request);
+  return call(card, VIRTGPU_EXECBUFFER, &request);
 }
 
 /* The memory of a blob, or NULL with errno. */
 static void *map(int card, uint32_t handle, size_t size) {
-  struct drm_virtgpu_map request = {.handle = handle};
-  if (call(card, DRM_IOCTL_VIRTGPU_MAP, &request) < 0) return NULL;
+  struct virtgpu_map request = {.handle = handle};
+  if (call(card, VIRTGPU_MAP, &request) < 0) return NULL;
   void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, card, (off_t)request.offset);
   return memory == MAP_FAILED ? NULL : memory;
 }
@@ -226,7 +154,7 @@ static void close_handle(int card, uint32_t handle) {
 
 static struct init init_command(const struct client *client, uint32_t channel_type) {
   return (struct init){
-      .header = {.cmd = CMD_INIT, .cmd_size = sizeof(struct init)},
+      .header = {.command = INIT, .size = sizeof(struct init)},
       .query_ring_id = client->ring_resources[QUERY_RING],
       .channel_ring_id = client->ring_resources[CHANNEL_RING],
       .channel_type = channel_type,
@@ -236,13 +164,13 @@ static struct init init_command(const struct client *client, uint32_t channel_ty
 /* A context with rings, which the other side does not know yet. */
 static struct client open_client(void) {
   struct client client = {.card = open_card()};
-  if (init_context(client.card, CAPSET_CROSS_DOMAIN) < 0) die("CONTEXT_INIT");
+  if (init_context(client.card, CAPSET) < 0) die("CONTEXT_INIT");
   for (int ring = 0; ring < 2; ring++) {
-    struct create_blob request = {
-        .blob_mem = BLOB_MEM_GUEST, .blob_flags = BLOB_FLAG_USE_MAPPABLE, .size = PAGE};
-    if (call(client.card, IOCTL_CREATE_BLOB, &request) < 0) die("CREATE_BLOB of a ring");
-    client.rings[ring] = request.bo_handle;
-    client.ring_resources[ring] = request.res_handle;
+    struct virtgpu_create_blob request = {
+        .memory = VIRTGPU_BLOB_MEM_GUEST, .flags = VIRTGPU_BLOB_FLAG_USE_MAPPABLE, .size = PAGE};
+    if (call(client.card, VIRTGPU_CREATE_BLOB, &request) < 0) die("CREATE_BLOB of a ring");
+    client.rings[ring] = request.handle;
+    client.ring_resources[ring] = request.resource;
   }
   client.answer = map(client.card, client.rings[QUERY_RING], PAGE);
   if (!client.answer) die("mapping the query ring");
@@ -264,17 +192,17 @@ static void disconnect(struct client *client) {
 /* What a buffer of so many bytes needs. */
 static struct image_requirements query(struct client *client, uint32_t width, uint32_t height) {
   struct get_image_requirements request = {
-      .header = {.cmd = CMD_GET_IMAGE_REQUIREMENTS, .cmd_size = sizeof request},
+      .header = {.command = GET_IMAGE_REQUIREMENTS, .size = sizeof request},
       .width = width,
       .height = height,
-      .format = FORMAT_R8,
+      .format = R8,
       .flags = IMAGE_LINEAR,
   };
   memset(client->answer, 0xee, sizeof *client->answer);
   if (submit(client->card, &request, sizeof request, QUERY_RING, &client->rings[QUERY_RING]) < 0)
     die("GET_IMAGE_REQUIREMENTS");
-  struct drm_virtgpu_3d_wait wait = {.handle = client->rings[QUERY_RING]};
-  if (call(client->card, DRM_IOCTL_VIRTGPU_WAIT, &wait) < 0) die("WAIT");
+  struct virtgpu_wait wait = {.handle = client->rings[QUERY_RING]};
+  if (call(client->card, VIRTGPU_WAIT, &wait) < 0) die("WAIT");
   return *client->answer;
 }
 
@@ -288,9 +216,9 @@ struct blob {
 
 /* The handle of a blob, or 0 with errno. */
 static uint32_t create_blob(int card, uint32_t blob_id, size_t size, uint32_t flags) {
-  struct create_blob request = {
-      .blob_mem = BLOB_MEM_HOST3D, .blob_flags = flags, .size = size, .blob_id = blob_id};
-  return call(card, IOCTL_CREATE_BLOB, &request) < 0 ? 0 : request.bo_handle;
+  struct virtgpu_create_blob request = {
+      .memory = VIRTGPU_BLOB_MEM_HOST3D, .flags = flags, .size = size, .id = blob_id};
+  return call(card, VIRTGPU_CREATE_BLOB, &request) < 0 ? 0 : request.handle;
 }
 
 /* The id that makes blobs of so many bytes, which may be made as often as one likes. */
@@ -304,7 +232,8 @@ static uint32_t query_id(struct client *client, size_t size) {
 
 static struct blob make_known_blob(struct client *client, uint32_t blob_id, size_t size, uint32_t seed) {
   struct blob blob = {.seed = seed, .size = round_up(size)};
-  blob.handle = create_blob(client->card, blob_id, blob.size, BLOB_FLAG_USE_MAPPABLE | BLOB_FLAG_USE_SHAREABLE);
+  const uint32_t flags = VIRTGPU_BLOB_FLAG_USE_MAPPABLE | VIRTGPU_BLOB_FLAG_USE_SHAREABLE;
+  blob.handle = create_blob(client->card, blob_id, blob.size, flags);
   if (blob.handle == 0) die("CREATE_BLOB");
   blob.words = map(client->card, blob.handle, blob.size);
   if (!blob.words) die("mapping a blob");
@@ -348,16 +277,16 @@ static void run_params(void) {
   for (uint64_t param = PARAM_FIRST; param <= PARAM_LAST; param++) {
     /* The driver writes 32 bits for most of them. */
     uint64_t value = 0;
-    struct drm_virtgpu_getparam request = {.param = param, .value = (uintptr_t)&value};
-    if (call(card, DRM_IOCTL_VIRTGPU_GETPARAM, &request) < 0) die("GETPARAM");
+    struct virtgpu_getparam request = {.parameter = param, .value = (uintptr_t)&value};
+    if (call(card, VIRTGPU_GETPARAM, &request) < 0) die("GETPARAM");
     printf("BLOBS param=%u value=%llu\n", (unsigned)param, (unsigned long long)value);
     capsets = value;
   }
   for (uint32_t id = 1; id < 64; id++) {
     if (!(capsets >> id & 1)) continue;
     uint8_t bytes[16] = {0};
-    struct drm_virtgpu_get_caps request = {.cap_set_id = id, .addr = (uintptr_t)bytes, .size = sizeof bytes};
-    if (call(card, DRM_IOCTL_VIRTGPU_GET_CAPS, &request) < 0) die("GET_CAPS");
+    struct virtgpu_get_caps request = {.id = id, .bytes = (uintptr_t)bytes, .size = sizeof bytes};
+    if (call(card, VIRTGPU_GET_CAPS, &request) < 0) die("GET_CAPS");
     printf("BLOBS capset=%u bytes=", id);
     for (size_t i = 0; i < sizeof bytes; i++) printf("%02x", bytes[i]);
     printf("\n");
@@ -496,7 +425,7 @@ static bool is_told(const struct client *client) {
 static void run_poll(void) {
   for (int with_buffer = 0; with_buffer < 2; with_buffer++) {
     struct client client = connect_client();
-    struct poll_command command = {.header = {.cmd = CMD_POLL, .cmd_size = sizeof command}};
+    struct poll_command command = {.header = {.command = POLL, .size = sizeof command}};
     uint32_t *buffer = with_buffer ? &client.rings[CHANNEL_RING] : NULL;
     if (submit(client.card, &command, sizeof command, CHANNEL_RING, buffer) < 0) die("POLL");
     bool told = is_told(&client);
@@ -535,7 +464,7 @@ static void try_query(struct client *client, const char *what, uint32_t width, u
 }
 
 static void run_refused(void) {
-  const uint32_t mappable = BLOB_FLAG_USE_MAPPABLE | BLOB_FLAG_USE_SHAREABLE;
+  const uint32_t mappable = VIRTGPU_BLOB_FLAG_USE_MAPPABLE | VIRTGPU_BLOB_FLAG_USE_SHAREABLE;
   int bare = open_card();
   try_blob(bare, "no-context", 2, PAGE, mappable);
   close(bare);
@@ -558,7 +487,7 @@ static void run_refused(void) {
   try_blob(client.card, "blob-id-999", 999, PAGE, mappable);
   try_blob(client.card, "smaller", image.blob_id, 2 * PAGE, mappable);
   try_blob(client.card, "larger", image.blob_id, 20 * PAGE, mappable);
-  try_blob(client.card, "not-mappable", image.blob_id, 3 * PAGE, BLOB_FLAG_USE_SHAREABLE);
+  try_blob(client.card, "not-mappable", image.blob_id, 3 * PAGE, VIRTGPU_BLOB_FLAG_USE_SHAREABLE);
   struct client other = connect_client();
   try_blob(other.card, "of-another", image.blob_id, 3 * PAGE, mappable);
   disconnect(&other);
@@ -567,8 +496,8 @@ static void run_refused(void) {
   image = query(&client, 512 << 20, 1);
   try_blob(client.card, "larger-than-window", image.blob_id, image.size, mappable);
   image = query(&client, 1536u << 20, 1);
-  try_blob(client.card, "larger-than-limit", image.blob_id, image.size, BLOB_FLAG_USE_SHAREABLE);
-  struct header odd = {.cmd = 99, .cmd_size = 8}, endless = {.cmd = CMD_POLL, .cmd_size = 0};
+  try_blob(client.card, "larger-than-limit", image.blob_id, image.size, VIRTGPU_BLOB_FLAG_USE_SHAREABLE);
+  struct header odd = {.command = 99, .size = 8}, endless = {.command = POLL, .size = 0};
   if (submit(client.card, &odd, sizeof odd, NO_RING, NULL) < 0) die("an unknown command");
   if (submit(client.card, &endless, sizeof endless, NO_RING, NULL) < 0) die("a command of no bytes");
   if (submit(client.card, &odd, sizeof odd, 2, NULL) < 0)

@@ -52,6 +52,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "shot.h"
+
 enum { MAX_OUTPUTS = 16, CURSOR_SIZE = 64, HOTSPOT_X = 5, HOTSPOT_Y = 7, DIRTY_WIDTH = 64, DIRTY_HEIGHT = 48 };
 
 struct buffer {
@@ -100,18 +102,6 @@ static double seconds(void) {
   struct timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
   return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
-static void wait_for_line(void) {
-  char byte;
-  ssize_t length;
-  do length = read(STDIN_FILENO, &byte, 1);
-  while ((length == 1 && byte != '\n') || (length < 0 && errno == EINTR));
-}
-
-static void shot(const char *name) {
-  printf("@@SHOT %s\n", name);
-  wait_for_line();
 }
 
 /* ---------------------------------------------------------------- card, connectors, modes */

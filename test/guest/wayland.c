@@ -21,16 +21,10 @@
  * --scribble draws into the buffer that is shown, and tells nobody.
  */
 #include "cross-domain.h"
+#include "shot.h"
 #include <poll.h>
 
 enum { DIRTY_WIDTH = 64, DIRTY_HEIGHT = 48, PATIENCE_MS = 30000 };
-
-static void wait_for_line(void) {
-  char byte;
-  ssize_t length;
-  do length = read(STDIN_FILENO, &byte, 1);
-  while ((length == 1 && byte != '\n') || (length < 0 && errno == EINTR));
-}
 
 /* ---------------------------------------------------------------- requests */
 
@@ -386,10 +380,10 @@ static void show(const struct buffer *buffer) {
   UNTIL(objects[callback].done);
 }
 
-static void shot(const char *name) {
+/* A picture of everything said before. */
+static void settled_shot(const char *name) {
   roundtrip();
-  printf("@@SHOT %s\n", name);
-  wait_for_line();
+  shot(name);
 }
 
 static void stay(void) {
@@ -417,7 +411,7 @@ static void run_window(uint32_t width, uint32_t height, const char *title, uint3
   draw_frame(&buffers[now], 0);
   damage(0, 0, width, height);
   show(&buffers[now]);
-  shot("window");
+  settled_shot("window");
   for (uint32_t frame = 1; frame <= frames; frame++) {
     now ^= 1;
     UNTIL(objects[buffers[now].id].done);
@@ -425,7 +419,7 @@ static void run_window(uint32_t width, uint32_t height, const char *title, uint3
     damage(0, 0, width, height);
     show(&buffers[now]);
   }
-  if (frames > 0) shot("frames");
+  if (frames > 0) settled_shot("frames");
   for (uint32_t step = 0; step < steps; step++) {
     const uint8_t *before = buffers[now].pixels;
     now ^= 1;
@@ -438,10 +432,10 @@ static void run_window(uint32_t width, uint32_t height, const char *title, uint3
     }
     show(&buffers[now]);
   }
-  if (steps > 0) shot("damage");
+  if (steps > 0) settled_shot("damage");
   if (scribble) {
     draw_frame(&buffers[now], 99);
-    shot("scribble");
+    settled_shot("scribble");
   }
   if (should_stay) stay();
 }
@@ -622,9 +616,9 @@ static void run_resize(uint32_t count) {
     }
     memory = next;
     buffer_id = buffer.id;
-    if (i == 20) shot("before");
+    if (i == 20) settled_shot("before");
   }
-  shot("after");
+  settled_shot("after");
   printf("WAYLAND resized %u times\n", count);
 }
 

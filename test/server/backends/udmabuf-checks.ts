@@ -28,7 +28,7 @@ import type { AttachedResource, MadeExport } from '../../../server/gpu/backend.t
 import { Window } from '../../../server/gpu/window.ts';
 import { fakeResource } from '../../support/fake-resource.ts';
 import { FakeCompositor, GuestChannel, sendCommand } from '../../support/guest-channel.ts';
-import { event, request } from '../cross-domain/wayland/talk.ts';
+import { bindShmAndCompositor, request } from '../cross-domain/wayland/talk.ts';
 
 export interface Check {
   /** A sentence. */
@@ -518,15 +518,7 @@ export const udmabufChecks: readonly Check[] = [
       guest.context.attach(buffer);
       const say = (bytes: Uint8Array, buffers: readonly (readonly [number, number])[] = []) =>
         guest.context.submit(sendCommand(bytes, buffers));
-      say(request('wl_display.get_registry', 1, 2));
-      const announced = [
-        event('wl_registry.global', 2, 1, 'wl_shm', 1),
-        event('wl_registry.global', 2, 2, 'wl_compositor', 6),
-      ];
-      FakeCompositor.send(socket, Buffer.concat(announced));
-      await guest.messages(1);
-      say(request('wl_registry.bind', 2, 1, 'wl_shm', 1, 3));
-      say(request('wl_registry.bind', 2, 2, 'wl_compositor', 6, 4));
+      await bindShmAndCompositor(guest, socket);
       say(request('wl_shm.create_pool', 3, 5, null, sizeBytes), [[1, 50]]);
       say(request('wl_shm_pool.create_buffer', 5, 6, 0, width, height, width * 4, 1));
       say(request('wl_compositor.create_surface', 4, 7));

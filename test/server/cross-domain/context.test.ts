@@ -3,22 +3,13 @@ import { CrossDomain } from '../../../server/cross-domain/component.ts';
 import type { Context } from '../../../server/gpu/backend.ts';
 import { componentContract } from '../../contract/component.ts';
 import { fakeResource } from '../../support/fake-resource.ts';
+import { CHANNEL, command as guestCommand, QUERY, words } from '../../support/guest-channel.ts';
 import { TestComponent } from '../../support/test-component.ts';
 
-const QUERY = 11;
-const CHANNEL = 12;
 const fourcc = (text: string) => Buffer.from(text, 'latin1').readUInt32LE();
 const LINEAR_SCANOUT = 0x11;
 
-/** A command as the guest writes it: its size is in the header. */
-const command = (number: number, ...words: number[]) => {
-  const bytes = new Uint8Array(8 + 4 * words.length);
-  const view = new DataView(bytes.buffer);
-  view.setUint8(0, number);
-  view.setUint16(2, bytes.length, true);
-  for (const [i, word] of words.entries()) view.setUint32(8 + 4 * i, word, true);
-  return bytes;
-};
+const command = (number: number, ...body: number[]) => guestCommand(number, words(...body));
 const init = (channelType = 0) => command(1, QUERY, CHANNEL, channelType);
 const query = (width: number, height: number, format: string) =>
   command(2, width, height, fourcc(format), LINEAR_SCANOUT);

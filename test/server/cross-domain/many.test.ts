@@ -18,7 +18,7 @@ import {
   words,
   writeCommand,
 } from '../../support/guest-channel.ts';
-import { event, request } from './wayland/talk.ts';
+import { bindShmAndCompositor, event, request } from './wayland/talk.ts';
 
 /** What is read until the end. A pipe that is still open is an error. */
 function pipeBytes(fd: number): number {
@@ -41,14 +41,7 @@ test('ten thousand buffers, one size after the other, leave nothing', async () =
   const say = (bytes: Uint8Array, buffers: readonly (readonly [number, number])[] = []) =>
     guest.context.submit(sendCommand(bytes, buffers));
   const answer = (...events: Uint8Array[]) => FakeCompositor.send(socket, Buffer.concat(events));
-  say(request('wl_display.get_registry', 1, 2));
-  answer(
-    event('wl_registry.global', 2, 1, 'wl_shm', 1),
-    event('wl_registry.global', 2, 2, 'wl_compositor', 6),
-  );
-  await guest.messages(1);
-  say(request('wl_registry.bind', 2, 1, 'wl_shm', 1, 3));
-  say(request('wl_registry.bind', 2, 2, 'wl_compositor', 6, 4));
+  await bindShmAndCompositor(guest, socket);
   say(request('wl_compositor.create_surface', 4, 5));
 
   /** Shows buffers of other and other sizes; the compositor lets go of each when the next is there. */

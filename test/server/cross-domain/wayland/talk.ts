@@ -10,6 +10,7 @@ import {
 import { DEFAULT_POLICY, type Policy } from '../../../../server/cross-domain/wayland/policy.ts';
 import { eventNamed, requestNamed } from '../../../../server/cross-domain/wayland/schema.ts';
 import { type Argument, encodeMessage } from '../../../../server/cross-domain/wayland/wire.ts';
+import { FakeCompositor, type GuestChannel, sendCommand } from '../../../support/guest-channel.ts';
 
 export const request = (path: string, id: number, ...values: Argument[]): Uint8Array =>
   encodeMessage(id, requestNamed(path).opcode, requestNamed(path).args, values);
@@ -49,6 +50,23 @@ export const REGISTRY = 2;
 /** The id that each of the announced globals is bound to. */
 export const bound = (name: string): number => 10 + ANNOUNCED.findIndex(([announced]) => announced === name);
 export const SURFACE = 100;
+
+/**
+ * The first words of a program to a compositor that has shared memory and surfaces. Afterwards the guest's wl_registry,
+ * wl_shm and wl_compositor are the objects 2, 3 and 4.
+ */
+export async function bindShmAndCompositor(guest: GuestChannel, socket: number): Promise<void> {
+  const say = (bytes: Uint8Array) => guest.context.submit(sendCommand(bytes));
+  say(request('wl_display.get_registry', 1, REGISTRY));
+  const announced = [
+    event('wl_registry.global', REGISTRY, 1, 'wl_shm', 1),
+    event('wl_registry.global', REGISTRY, 2, 'wl_compositor', 6),
+  ];
+  FakeCompositor.send(socket, Buffer.concat(announced));
+  await guest.messages(1);
+  say(request('wl_registry.bind', REGISTRY, 1, 'wl_shm', 1, 3));
+  say(request('wl_registry.bind', REGISTRY, 2, 'wl_compositor', 6, 4));
+}
 
 export interface Talk {
   readonly connection: WaylandConnection;
