@@ -42,7 +42,26 @@ export const ROOMS: readonly Room[] = [
       'node:',
     ],
   },
-  { files: 'server/displays/', may: ['server/displays/', 'native/', ...FOUNDATION, 'node:', 'fast-png'] },
+  {
+    files: 'server/displays/vnc/',
+    may: [
+      'server/displays/',
+      'server/input/',
+      'server/sockets.ts',
+      'native/',
+      ...FOUNDATION,
+      'node:',
+      'sharp',
+    ],
+  },
+  {
+    files: 'server/displays/web/',
+    may: ['server/displays/', 'server/sockets.ts', ...FOUNDATION, 'node:', 'ws'],
+  },
+  {
+    files: 'server/displays/',
+    may: ['server/displays/', 'server/sockets.ts', 'native/', ...FOUNDATION, 'node:', 'sharp'],
+  },
   {
     files: 'server/gpu/',
     may: ['server/gpu/', 'pci/', ...FOUNDATION, 'server/displays/display.ts', 'server/displays/edid.ts'],

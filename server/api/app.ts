@@ -1,8 +1,8 @@
 /** The routes of the control API, and the OpenAPI document that is made from them. */
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import type { Context } from 'hono';
-import type { PngEncoder } from '../displays/png.ts';
 import type { Screen } from '../displays/screen.ts';
+import { type Viewing, ViewingError } from '../displays/viewing/viewing.ts';
 import {
   displayListSchema,
   displayParams,
@@ -11,6 +11,7 @@ import {
   healthSchema,
   infoSchema,
   modeRequestSchema,
+  screenshotHeaders,
   screenshotQuery,
 } from './schemas.ts';
 
@@ -18,6 +19,7 @@ import {
 export interface ApiSource {
   readonly version: string;
   readonly screens: readonly Screen[];
+  readonly viewing: Viewing;
   info(): z.infer<typeof infoSchema>;
   /** Prometheus text. */
   metrics(): Promise<string>;
@@ -65,12 +67,16 @@ const screenshotRoute = createRoute({
   operationId: 'getScreenshot',
   summary: 'What a display shows now',
   description: 'While the guest shows nothing, the picture is black and as large as the mode.',
-  request: { params: displayParams, query: screenshotQuery },
+  request: { params: displayParams, query: screenshotQuery, headers: screenshotHeaders },
   responses: {
     200: {
-      description: 'A PNG, RGBA, 8 bits a channel',
-      content: { 'image/png': { schema: { type: 'string', format: 'binary' } } },
+      description: 'An image, RGB, 8 bits a channel. `ETag` is the same for the same image',
+      content: {
+        'image/png': { schema: { type: 'string', format: 'binary' } },
+        'image/jpeg': { schema: { type: 'string', format: 'binary' } },
+      },
     },
+    304: { description: 'The image is one of those that `If-None-Match` names' },
     400: BAD_REQUEST,
     404: NO_DISPLAY,
   },
@@ -103,7 +109,7 @@ const describeScreen = (screen: Screen): z.infer<typeof displaySchema> => {
   };
 };
 
-export function makeApp(source: ApiSource, png: PngEncoder): OpenAPIHono {
+export function makeApp(source: ApiSource): OpenAPIHono {
   const app = new OpenAPIHono({
     defaultHook: (result, context) => {
       if (result.success) return undefined;
@@ -133,12 +139,21 @@ export function makeApp(source: ApiSource, png: PngEncoder): OpenAPIHono {
   });
   app.openapi(screenshotRoute, async (context) => {
     const { display } = context.req.valid('param');
-    const screen = source.screens[display];
-    if (!screen) return context.json(noDisplay(display), 404);
-    const image = await png.encode(screen.snapshot({ cursor: context.req.valid('query').cursor === '1' }));
+    const { format, quality, cursor, region, scale } = context.req.valid('query');
+    const known = context.req.valid('header')['if-none-match'] ?? '';
+    const { image, tag, pixelsHash } = await source.viewing.capture(display, {
+      format,
+      quality,
+      cursor: cursor === '1',
+      region,
+      scale,
+      unlessTags: [...known.matchAll(/"([^"]*)"/g)].map(([, one]) => one as string),
+    });
+    const headers = { ETag: `"${tag}"`, 'Pixels-Hash': pixelsHash, 'Cache-Control': 'no-cache' };
+    if (!image) return context.body(null, 304, headers);
     return context.body(image as Uint8Array<ArrayBuffer>, 200, {
-      'Content-Type': 'image/png',
-      'Cache-Control': 'no-store',
+      ...headers,
+      'Content-Type': `image/${format}`,
     });
   });
   app.openapi(metricsRoute, async (context) =>
@@ -167,6 +182,9 @@ const problem = (code: string, message: string) => ({ error: { code, message } }
 
 /** Hono throws its own errors, with a status, for bodies that are no JSON. Anything else is our mistake. */
 function handleError(error: Error, context: Context): Response {
+  if (error instanceof ViewingError && error.code !== 'internal') {
+    return context.json(problem(error.code, error.message), error.code === 'not_found' ? 404 : 400);
+  }
   const status = 'status' in error && typeof error.status === 'number' ? error.status : 500;
   if (status >= 400 && status < 500) return context.json(problem('bad_request', error.message), 400);
   return context.json(problem('internal', error.message), 500);

@@ -107,9 +107,50 @@ export const displayParams = z.object({
     }),
 });
 
+const inQuery = (name: string, description: string, example?: string | number) => ({
+  param: { name, in: 'query' as const },
+  description,
+  ...(example === undefined ? {} : { example }),
+});
+
+/** `X,Y,WIDTH,HEIGHT` in pixels of the picture. */
+const regionQuery = z
+  .string()
+  .regex(/^\d{1,5},\d{1,5},\d{1,5},\d{1,5}$/, 'is not X,Y,WIDTH,HEIGHT')
+  .optional()
+  .openapi(
+    inQuery('region', 'X,Y,WIDTH,HEIGHT in pixels of the picture; all of it by default', '0,0,640,100'),
+  )
+  .transform((text) => {
+    if (text === undefined) return undefined;
+    const [x = 0, y = 0, width = 0, height = 0] = text.split(',').map(Number);
+    return { x, y, width, height };
+  })
+  .openapi({
+    ...inQuery('region', 'X,Y,WIDTH,HEIGHT in pixels of the picture; all of it by default', '0,0,640,100'),
+    type: 'string',
+  });
+
 export const screenshotQuery = z.object({
-  cursor: z
-    .enum(['0', '1'])
-    .default('0')
-    .openapi({ param: { name: 'cursor', in: 'query' }, description: '1: with the pointer' }),
+  cursor: z.enum(['0', '1']).default('0').openapi(inQuery('cursor', '1: with the pointer')),
+  format: z.enum(['png', 'jpeg']).default('png').openapi(inQuery('format', 'PNG is exact, JPEG is small')),
+  quality: z.coerce.number().int().min(1).max(100).default(80).openapi(inQuery('quality', 'of a JPEG')),
+  region: regionQuery,
+  scale: z.coerce
+    .number()
+    .gt(0)
+    .max(4)
+    .default(1)
+    .openapi(inQuery('scale', 'size of the image in relation to the region', 0.5)),
+});
+
+export const screenshotHeaders = z.object({
+  'if-none-match': z
+    .string()
+    .max(4096)
+    .optional()
+    .openapi({
+      param: { name: 'If-None-Match', in: 'header' },
+      description: 'tags of images that are known',
+    }),
 });

@@ -1,7 +1,6 @@
 /** The control API on its Unix socket. */
-import { createServer, type RequestListener, type Server } from 'node:http';
-import { PngEncoder } from '../displays/png.ts';
-import { removeStaleSocket } from '../sockets.ts';
+import { createServer, type RequestListener } from 'node:http';
+import { listenOn } from '../sockets.ts';
 import type { ApiSource } from './app.ts';
 import type { MetricsSource } from './metrics.ts';
 
@@ -17,51 +16,26 @@ export interface Api {
 
 /** Resolves when the socket accepts. The socket is made with mode 0600, and removed by `close`. */
 export async function serveApi(options: ApiOptions): Promise<Api> {
-  const png = new PngEncoder();
   const server = createServer(async (request, response) => (await answer)(request, response));
-  await listen(server, options.socketPath);
-  const answer = loadApp(options, png);
+  const listening = await listenOn(server, { path: options.socketPath });
+  const answer = loadApp(options);
   return {
     async close() {
-      const closed = new Promise((resolve) => server.close(resolve));
+      const closed = listening.close();
       server.closeAllConnections();
       await closed;
-      await png.close();
     },
   };
 }
 
 /** The libraries behind the API take as long to load as everything else: a VMM need not wait for them. */
-async function loadApp(options: ApiOptions, png: PngEncoder): Promise<RequestListener> {
+async function loadApp(options: ApiOptions): Promise<RequestListener> {
   const [{ getRequestListener }, { makeApp }, { makeRegistry }] = await Promise.all([
     import('@hono/node-server'),
     import('./app.ts'),
     import('./metrics.ts'),
   ]);
   const registry = makeRegistry(() => options.metricsSource());
-  const app = makeApp(
-    {
-      version: options.version,
-      screens: options.screens,
-      info: () => options.info(),
-      metrics: () => registry.metrics(),
-    },
-    png,
-  );
+  const app = makeApp({ ...options, metrics: () => registry.metrics() });
   return getRequestListener(app.fetch);
-}
-
-/** Nobody but the owner can connect at any time: the file is made without rights for others. */
-function listen(server: Server, socketPath: string): Promise<void> {
-  removeStaleSocket(socketPath);
-  const before = process.umask(0o177);
-  try {
-    return new Promise((resolve, reject) => {
-      server.once('error', reject);
-      // Binds before it returns.
-      server.listen(socketPath, resolve);
-    });
-  } finally {
-    process.umask(before);
-  }
 }

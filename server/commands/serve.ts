@@ -5,6 +5,7 @@ import { sendDatagram } from '../../native/index.ts';
 import { type ServeConfig, UsageError } from '../cli.ts';
 import type { CrossDomainOptions } from '../cross-domain/component.ts';
 import type { SentBlob } from '../cross-domain/context.ts';
+import { Viewing } from '../displays/viewing/viewing.ts';
 import type { Component, ContextHost } from '../gpu/backend.ts';
 import { GpuServer } from '../gpu-server.ts';
 import type { Log } from '../log.ts';
@@ -33,6 +34,7 @@ export async function serve(config: ServeConfig, version: string): Promise<numbe
       if (config.once) stop.now('the client left');
     },
   });
+  const viewing = new Viewing({ screens: gpu.screens, log });
   let api: { close(): Promise<void> } | undefined;
   try {
     if (config.apiSocketPath !== undefined) {
@@ -41,6 +43,7 @@ export async function serve(config: ServeConfig, version: string): Promise<numbe
         socketPath: config.apiSocketPath,
         version,
         screens: gpu.screens,
+        viewing,
         info: () => gpu.info(version),
         metricsSource: () => gpu.metrics(),
       });
@@ -52,6 +55,7 @@ export async function serve(config: ServeConfig, version: string): Promise<numbe
     return reason instanceof Error ? EXIT_INTERNAL : 0;
   } finally {
     await api?.close();
+    await viewing.close();
     gpu.close();
   }
 }

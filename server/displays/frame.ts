@@ -1,4 +1,5 @@
 /** A copy of what a display shows, in memory of its own. Channels are in the order of the picture. */
+import { SystemError } from '../../native/index.ts';
 import type { Picture, PixelOrder, PixelSource, Rect, Rows } from './display.ts';
 import { PixelMemory } from './pixel-memory.ts';
 
@@ -21,10 +22,16 @@ export class Frame {
     this.#memory = new PixelMemory('frame', this.strideBytes * height);
   }
 
-  /** Black, of the size of the picture; undefined for one that is larger than any mode. */
+  /** Black, of the size of the picture; undefined for one that is larger than any mode, or the host has no memory for. */
   static for(picture: Picture): Frame | undefined {
     const lengthBytes = picture.width * picture.height * BYTES_PER_PIXEL;
-    return lengthBytes <= MAX_FRAME_BYTES ? new Frame(picture) : undefined;
+    if (lengthBytes > MAX_FRAME_BYTES) return undefined;
+    try {
+      return new Frame(picture);
+    } catch (error) {
+      if (error instanceof SystemError) return undefined;
+      throw error;
+    }
   }
 
   /** The memory, for who maps it elsewhere; it stays the frame's. */

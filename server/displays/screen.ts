@@ -3,6 +3,7 @@
  * anybody watches, it keeps a copy of the picture that changes only when the guest says that a part is whole.
  */
 import { convertPixels } from '../../native/index.ts';
+import { blendCursor, type CursorState } from './cursor.ts';
 import type { CursorImage, Display, Picture, PixelOrder, Rect } from './display.ts';
 import { BYTES_PER_PIXEL, Frame } from './frame.ts';
 import type { Mode } from './mode.ts';
@@ -19,23 +20,15 @@ export interface Snapshot {
   readonly rgba: Uint8Array;
 }
 
-export interface CursorState {
-  readonly visible: boolean;
-  /** Of the top left corner, in pixels of the picture; may be negative. */
-  readonly x: number;
-  readonly y: number;
-  readonly width: number;
-  readonly height: number;
-  readonly hotX: number;
-  readonly hotY: number;
-}
-
-/** Somebody who looks at a screen. */
+/** Somebody who looks at a screen. Everything is called in the middle of a guest's command: note it, and return. */
 export interface Viewer {
   /** This part of the frame is new. */
   changed(rect: Rect): void;
   /** There is another frame, of another size or in another memory, or none any more. */
   replaced(): void;
+  /** The cursor is elsewhere, or shown or hidden, or has another image. */
+  cursorChanged(image: boolean): void;
+  modeChanged(): void;
 }
 
 export class Screen implements Display {
@@ -71,6 +64,7 @@ export class Screen implements Display {
     if (mode.width === width && mode.height === height && mode.refreshHz === refreshHz) return;
     this.#mode = mode;
     this.#onModeChange();
+    for (const viewer of this.#viewers) viewer.modeChanged();
   }
 
   /** What the guest shows; undefined while it shows nothing. */
@@ -80,6 +74,12 @@ export class Screen implements Display {
 
   get cursor(): CursorState {
     return this.#cursor;
+  }
+
+  /** A copy of the image of the cursor: RGBA, premultiplied with alpha, rows without padding. */
+  cursorImage(): Uint8Array {
+    const { width, height } = this.#cursor;
+    return this.#cursorMemory?.bytes.slice(0, width * height * BYTES_PER_PIXEL) ?? new Uint8Array();
   }
 
   /** The copy that viewers look at: up to date with every flush. Undefined while there is nothing to see. */
@@ -122,9 +122,9 @@ export class Screen implements Display {
       if (!this.#frame?.copy(picture, whole(picture))) return 0;
       this.#isFrozen = false;
       if (this.#viewers.size === 0) this.#dropFrame();
+      return this.#announce(whole(picture));
     } else if (this.#viewers.size === 0 || !this.#frame?.copy(picture, rect)) return 0;
-    for (const viewer of this.#viewers) viewer.changed(rect);
-    return rect.width * rect.height * BYTES_PER_PIXEL;
+    return this.#announce(rect);
   }
 
   freeze(): void {
@@ -141,15 +141,15 @@ export class Screen implements Display {
     const to = { offset: 0, strideBytes: rowBytes };
     if (!source.copyRows(rows, bytes, to, rowBytes, height)) return;
     convertPixels(bytes, to, order, bytes, to, RGBA, width, height);
-    this.#cursor = { ...this.#cursor, width, height, hotX, hotY };
+    this.#setCursor({ width, height, hotX, hotY }, true);
   }
 
   moveCursor(x: number, y: number): void {
-    this.#cursor = { ...this.#cursor, x, y };
+    this.#setCursor({ x, y });
   }
 
   showCursor(visible: boolean): void {
-    this.#cursor = { ...this.#cursor, visible };
+    this.#setCursor({ visible });
   }
 
   /**
@@ -162,7 +162,8 @@ export class Screen implements Display {
     const snapshot = { width, height, rgba };
     if (!this.#picture || !copyPicture(this.#frame?.picture ?? this.#picture, rgba))
       new Uint32Array(rgba.buffer).fill(0xff00_0000);
-    if (options.cursor && this.#cursor.visible) this.#blendCursor(snapshot);
+    if (options.cursor && this.#cursorMemory)
+      blendCursor({ width, height, bytes: rgba, order: RGBA }, this.#cursor, this.#cursorMemory.bytes);
     return snapshot;
   }
 
@@ -170,6 +171,17 @@ export class Screen implements Display {
     this.#dropFrame();
     this.#cursorMemory?.close();
     this.#cursorMemory = undefined;
+  }
+
+  #setCursor(change: Partial<CursorState>, image = false): void {
+    this.#cursor = { ...this.#cursor, ...change };
+    for (const viewer of this.#viewers) viewer.cursorChanged(image);
+  }
+
+  /** A part of the frame was copied; returns the bytes. */
+  #announce(rect: Rect): number {
+    for (const viewer of this.#viewers) viewer.changed(rect);
+    return rect.width * rect.height * BYTES_PER_PIXEL;
   }
 
   /** Makes a frame for the picture that is shown, with what is in it now. */
@@ -183,28 +195,6 @@ export class Screen implements Display {
   #dropFrame(): void {
     this.#frame?.close();
     this.#frame = undefined;
-  }
-
-  /** Colours of a cursor are premultiplied: result = cursor + picture * (1 - alpha). */
-  #blendCursor({ width, height, rgba }: Snapshot): void {
-    if (!this.#cursorMemory) return;
-    const cursor = this.#cursor;
-    const image = this.#cursorMemory.bytes;
-    const firstX = Math.max(0, -cursor.x);
-    const firstY = Math.max(0, -cursor.y);
-    const lastX = Math.min(cursor.width, width - cursor.x);
-    const lastY = Math.min(cursor.height, height - cursor.y);
-    for (let y = firstY; y < lastY; y++) {
-      for (let x = firstX; x < lastX; x++) {
-        const from = (y * cursor.width + x) * BYTES_PER_PIXEL;
-        const to = ((y + cursor.y) * width + x + cursor.x) * BYTES_PER_PIXEL;
-        const rest = 255 - (image[from + 3] as number);
-        for (let channel = 0; channel < 3; channel++) {
-          const under = Math.round(((rgba[to + channel] as number) * rest) / 255);
-          rgba[to + channel] = Math.min(255, (image[from + channel] as number) + under);
-        }
-      }
-    }
   }
 }
 

@@ -13,7 +13,7 @@ const [socketPath = '', size = ''] = process.argv.slice(2);
 const [width = 0, height = 0] = size.split('x').map(Number);
 const gpu = new GpuServer({ socketPath, displays: [{ width, height, refreshHz: 60 }] });
 const [screen] = gpu.screens;
-screen.watch({ changed() {}, replaced() {} });
+screen.watch({ changed() {}, replaced() {}, cursorChanged() {}, modeChanged() {} });
 
 /** What a flush does with the picture, the copy and nothing else to speak of. */
 let fastestCopy = Number.POSITIVE_INFINITY;

@@ -7,13 +7,17 @@ import { Validator } from '@seriousme/openapi-schema-validator';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { z } from 'zod';
 import { type Api, serveApi } from '../../../server/api/server.ts';
+import { Viewing } from '../../../server/displays/viewing/viewing.ts';
 import { GpuServer } from '../../../server/gpu-server.ts';
+import { SILENT_LOG } from '../../../server/log.ts';
 import { decodePng } from '../../../tools/testbed/pictures.ts';
+import { viewingHere } from '../../support/viewing.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'api-'));
 const socketPath = join(folder, 'api.sock');
 let gpu: GpuServer;
 let api: Api;
+let viewing: Viewing;
 
 beforeAll(async () => {
   gpu = new GpuServer({
@@ -23,16 +27,19 @@ beforeAll(async () => {
       { width: 800, height: 600, refreshHz: 75 },
     ],
   });
+  viewing = new Viewing({ screens: gpu.screens, log: SILENT_LOG, start: () => viewingHere(2) });
   api = await serveApi({
     socketPath,
     version: '1.2.3',
     screens: gpu.screens,
+    viewing,
     info: () => gpu.info('1.2.3'),
     metricsSource: () => gpu.metrics(),
   });
 });
 afterAll(async () => {
   await api.close();
+  await viewing.close();
   gpu.close();
   rmSync(folder, { recursive: true });
 });
@@ -258,6 +265,7 @@ describe('the rest', () => {
       socketPath: path,
       version: '0',
       screens: gpu.screens,
+      viewing,
       info: () => gpu.info('0'),
       metricsSource: () => gpu.metrics(),
     });
@@ -270,6 +278,7 @@ describe('the rest', () => {
     const options = {
       version: '0',
       screens: [],
+      viewing,
       info: () => gpu.info('0'),
       metricsSource: () => gpu.metrics(),
     };

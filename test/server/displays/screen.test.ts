@@ -1,8 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { linearPixels } from '../../../server/displays/frame.ts';
-import { PngEncoder } from '../../../server/displays/png.ts';
 import { Screen } from '../../../server/displays/screen.ts';
-import { decodePng } from '../../../tools/testbed/pictures.ts';
 import { openFds } from '../../support/fake-client.ts';
 
 const MODE = { width: 64, height: 48, refreshHz: 60 };
@@ -66,33 +64,5 @@ describe('a screen', () => {
     const screen = new Screen(0, MODE, () => {});
     screen.showCursor(true);
     expect([...screen.snapshot({ cursor: true }).rgba.subarray(0, 3)]).toEqual([0, 0, 0]);
-  });
-});
-
-describe('the PNG encoder', () => {
-  test('gives back exactly the pixels, for many pictures at once', async () => {
-    const encoder = new PngEncoder();
-    const screen = new Screen(0, MODE, () => {});
-    const files = [1, 17, 200].map(async (size) => {
-      screen.show(picture(size + 16, size));
-      const expected = screen.snapshot({ cursor: false });
-      const png = await encoder.encode(screen.snapshot({ cursor: false }));
-      const { rgb, width, height } = decodePng(Buffer.from(png));
-      const opaque = expected.rgba.filter((_, i) => i % 4 !== 3);
-      return width === expected.width && height === expected.height && rgb.equals(opaque);
-    });
-    expect(await Promise.all(files)).toEqual([true, true, true]);
-    await encoder.close();
-  });
-
-  test('starts again after it was closed, and fails what was under way', async () => {
-    const encoder = new PngEncoder();
-    const screen = new Screen(0, MODE, () => {});
-    const lost = encoder.encode(screen.snapshot({ cursor: false }));
-    const failed = expect(lost).rejects.toThrow('closed');
-    await encoder.close();
-    await failed;
-    expect((await encoder.encode(screen.snapshot({ cursor: false }))).length).toBeGreaterThan(50);
-    await encoder.close();
   });
 });

@@ -160,6 +160,8 @@ describe('a guest blob', () => {
     const leave = screen!.watch({
       changed: (rect) => seen.push(rect),
       replaced: () => seen.push('replaced'),
+      cursorChanged: () => {},
+      modeChanged: () => {},
     });
     machine.paint(address, 64, 48, bgr);
     expect(machine.pixel(10, 10)).toEqual([0, 0, 0]);

@@ -1,0 +1,194 @@
+/**
+ * What a display shows, as the viewing thread knows it: a copy that only this thread changes, so that an encoder
+ * reads the same pixels however often it looks. The device writes the frame whenever it wants to; `absorb` compares
+ * it with the copy tile by tile and takes over what is different, because guests flush more than they change.
+ */
+import { closeSync } from 'node:fs';
+import { diffTiles, Mapping } from '../../../native/index.ts';
+import { blendCursor, type CursorState } from '../cursor.ts';
+import type { PixelOrder, Rect } from '../display.ts';
+import type { Mode } from '../mode.ts';
+import type { DisplayNews, FrameInfo } from './messages.ts';
+import { SharedDamage, TILE, TileSet } from './tiles.ts';
+
+const BYTES_PER_PIXEL = 4;
+const TILE_BYTES = { widthBytes: TILE * BYTES_PER_PIXEL, rows: TILE };
+const BLACK_ORDER: PixelOrder = { b: 0, g: 1, r: 2, a: -1 };
+
+/** Somebody who follows a canvas. Called when it has happened; look at the canvas for the rest. */
+export interface Follower {
+  /** Whether it could use a change now. One that cannot calls `absorb` when it can. */
+  readonly isWaiting: boolean;
+  /** These tiles are different; the set is the canvas's and changes later. */
+  changed(tiles: TileSet): void;
+  /** The picture has another size, and all of it is new. */
+  resized(): void;
+  cursorChanged(image: boolean): void;
+}
+
+export class Canvas {
+  readonly index: number;
+  mode: Mode;
+  /** While the guest shows nothing: black, as large as the mode. */
+  width: number;
+  height: number;
+  order: PixelOrder = BLACK_ORDER;
+  /** Rows without padding. */
+  bytes: Uint8Array<ArrayBuffer>;
+  isShowing = false;
+  cursor: CursorState = { visible: false, x: 0, y: 0, width: 0, height: 0, hotX: 0, hotY: 0 };
+  /** RGBA, premultiplied. */
+  cursorImage: Uint8Array = new Uint8Array();
+  /** Grows with every change of the pixels or the cursor. */
+  version = 0;
+  readonly #followers = new Set<Follower>();
+  #mapping: Mapping | undefined;
+  #damage: SharedDamage | undefined;
+
+  constructor(index: number, mode: Mode) {
+    this.index = index;
+    this.mode = mode;
+    this.width = mode.width;
+    this.height = mode.height;
+    this.bytes = blackPixels(mode.width, mode.height);
+  }
+
+  get strideBytes(): number {
+    return this.width * BYTES_PER_PIXEL;
+  }
+
+  get whole(): Rect {
+    return { x: 0, y: 0, width: this.width, height: this.height };
+  }
+
+  get followers(): number {
+    return this.#followers.size;
+  }
+
+  /** Tells `follower` of every change until the function returned is called. */
+  follow(follower: Follower): () => void {
+    this.#followers.add(follower);
+    return () => this.#followers.delete(follower);
+  }
+
+  /** Takes over what the device has to say. */
+  update({ mode, frame, cursor, cursorImage }: DisplayNews): void {
+    this.mode = mode;
+    if (frame !== undefined) this.#replace(frame);
+    else if (!this.isShowing && (mode.width !== this.width || mode.height !== this.height))
+      this.#replace(null);
+    const before = this.cursor;
+    this.cursor = cursor;
+    if (cursorImage) this.cursorImage = cursorImage;
+    const moved = (Object.keys(cursor) as (keyof CursorState)[]).some((key) => cursor[key] !== before[key]);
+    if (!cursorImage && !moved) return;
+    this.version++;
+    for (const follower of this.#followers) follower.cursorChanged(cursorImage !== undefined);
+  }
+
+  /** Something was flushed: looks at it if anybody could use it, so that slow viewers cost nothing. */
+  noticeDamage(): void {
+    for (const { isWaiting } of this.#followers) {
+      if (!isWaiting) continue;
+      this.absorb();
+      return;
+    }
+  }
+
+  /** Looks at what was flushed since the last time, and tells of what is different. */
+  absorb(): void {
+    if (!this.#damage?.isNoted || !this.#mapping) return;
+    const flushed = new TileSet(this.width, this.height);
+    this.#damage.take(flushed);
+    const changed = new TileSet(this.width, this.height);
+    for (const rect of flushed.rects()) this.#compare(rect, changed);
+    if (changed.isEmpty) return;
+    this.version++;
+    for (const follower of this.#followers) follower.changed(changed);
+  }
+
+  /** A copy of a part, with the cursor if asked for. Rows without padding. */
+  copy({ x, y, width, height }: Rect, { cursor }: { cursor: boolean }): Uint8Array<ArrayBuffer> {
+    const rowBytes = width * BYTES_PER_PIXEL;
+    const bytes = new Uint8Array(rowBytes * height);
+    for (let row = 0; row < height; row++) {
+      const from = (y + row) * this.strideBytes + x * BYTES_PER_PIXEL;
+      bytes.set(this.bytes.subarray(from, from + rowBytes), row * rowBytes);
+    }
+    if (cursor) {
+      const part = { width, height, bytes, order: this.order };
+      blendCursor(part, { ...this.cursor, x: this.cursor.x - x, y: this.cursor.y - y }, this.cursorImage);
+    }
+    return bytes;
+  }
+
+  close(): void {
+    this.#mapping?.close();
+    this.#mapping = undefined;
+    this.#damage = undefined;
+  }
+
+  #replace(frame: FrameInfo | null): void {
+    this.close();
+    const { width, height } = frame ?? this.mode;
+    const isResized = width !== this.width || height !== this.height;
+    const isOtherOrder = frame !== null && !sameOrder(frame.order, this.order);
+    const wasShowing = this.isShowing;
+    this.isShowing = frame !== null;
+    this.width = width;
+    this.height = height;
+    if (frame) {
+      this.order = frame.order;
+      this.#damage = new SharedDamage(width, height, frame.damage);
+      try {
+        this.#mapping = Mapping.map(frame.fd, { lengthBytes: frame.strideBytes * height, whole: true });
+      } finally {
+        closeSync(frame.fd);
+      }
+    }
+    if (isResized || isOtherOrder || (wasShowing && !frame)) this.bytes = blackPixels(width, height);
+    if (isResized) {
+      if (this.#mapping) this.#compare(this.whole, new TileSet(width, height));
+      this.version++;
+      for (const follower of this.#followers) follower.resized();
+      return;
+    }
+    const changed = new TileSet(width, height);
+    if (this.#mapping) this.#compare(this.whole, changed);
+    // What the copy held is not to be compared with: its channels were elsewhere, or it has been blackened.
+    if (isOtherOrder || !frame) changed.addAll();
+    if (changed.isEmpty) return;
+    this.version++;
+    for (const follower of this.#followers) follower.changed(changed);
+  }
+
+  /** Takes over what differs in a rectangle that begins at a tile. */
+  #compare({ x, y, width, height }: Rect, changed: TileSet): void {
+    if (!this.#mapping) return;
+    const columns = Math.ceil(width / TILE);
+    const flags = new Uint8Array(columns * Math.ceil(height / TILE));
+    const span = { offset: y * this.strideBytes + x * BYTES_PER_PIXEL, strideBytes: this.strideBytes };
+    const frame = new Uint8Array(this.#mapping.chunk(0));
+    const count = diffTiles(
+      frame,
+      span,
+      this.bytes,
+      span,
+      width * BYTES_PER_PIXEL,
+      height,
+      TILE_BYTES,
+      flags,
+    );
+    if (count === 0) return;
+    flags.forEach((flag, i) => {
+      if (flag) changed.addTile(x / TILE + (i % columns), y / TILE + Math.floor(i / columns));
+    });
+  }
+}
+
+/** Alpha does not matter: a screen is opaque. */
+function blackPixels(width: number, height: number): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(width * height * BYTES_PER_PIXEL);
+}
+
+const sameOrder = (a: PixelOrder, b: PixelOrder) => a.r === b.r && a.g === b.g && a.b === b.b;
