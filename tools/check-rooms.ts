@@ -42,7 +42,10 @@ export const ROOMS: readonly Room[] = [
       'node:',
     ],
   },
-  { files: 'server/displays/', may: ['server/displays/', 'native/', ...FOUNDATION, 'node:', 'fast-png'] },
+  {
+    files: 'server/displays/',
+    may: ['server/displays/', 'native/', ...FOUNDATION, 'node:', 'fast-png', 'sharp'],
+  },
   {
     files: 'server/gpu/',
     may: ['server/gpu/', 'pci/', ...FOUNDATION, 'server/displays/display.ts', 'server/displays/edid.ts'],
