@@ -32,6 +32,18 @@ type Transfer = (
   ...rest: [...list: Rows, ...image: Image, rowBytes: number, rows: number]
 ) => number;
 
+type PackJob = [
+  ...pixels: Image,
+  width: number,
+  height: number,
+  red: number,
+  green: number,
+  blue: number,
+  parts: Int32Array,
+  pixelBytes: number,
+  to: Uint8Array,
+];
+
 interface Addon {
   setErrorClass(errorClass: typeof SystemError): void;
   registrySize(): [mappings: number, watches: number, guards: number, clears: number];
@@ -112,6 +124,10 @@ interface Addon {
       changed: Uint8Array,
     ]
   ): number;
+
+  packPixels(...job: PackJob): number;
+  packZrleTiles(...job: PackJob): number;
+  packTightRects(...rest: [...PackJob, photos: boolean, records: Int32Array]): number;
 }
 
 /** This file runs from `native/` under the tests and from `dist/native/` when installed. */
@@ -748,6 +764,89 @@ export function diffTiles(
     tile.rows,
     changed,
   );
+}
+
+// ---- pixels for viewers of RFB ----
+
+/** An image of 4-byte pixels, or a part of one. Sizes are in pixels, at most 65535. */
+export interface Pixels {
+  readonly bytes: Uint8Array;
+  /** Of the first pixel. */
+  readonly offset: number;
+  readonly strideBytes: number;
+  readonly width: number;
+  readonly height: number;
+  readonly order: PixelOrder;
+}
+
+/** What a pixel becomes. */
+export interface PixelParts {
+  /**
+   * For each value of red, then of green, then of blue, its part of a word. The parts are or-ed; the low bytes of
+   * the word, the lowest first, are the pixel.
+   */
+  readonly parts: Int32Array;
+  /** Bytes of a pixel, 1 to 4. */
+  readonly pixelBytes: number;
+}
+
+/**
+ * Stores pixels row by row, without gaps: `pixelBytes` bytes for each.
+ * @returns bytes stored
+ * @throws RangeError when a buffer is too small
+ */
+export function packPixels(pixels: Pixels, as: PixelParts, to: Uint8Array): number {
+  return addon.packPixels(...packJob(pixels, as, to));
+}
+
+/** The side of the squares in which `packZrleTiles` and `packTightRects` look at an image. */
+export const TILE_PIXELS = 64;
+
+/**
+ * Stores the tiles of a ZRLE rectangle (RFC 6143 section 7.7.6) as they are before zlib, each in the shortest of
+ * its encodings. `to` must have room for `pixelBytes` per pixel and one byte per tile.
+ * @returns bytes stored
+ * @throws RangeError when a buffer is too small
+ */
+export function packZrleTiles(pixels: Pixels, as: PixelParts, to: Uint8Array): number {
+  return addon.packZrleTiles(...packJob(pixels, as, to));
+}
+
+/**
+ * What fills a rectangle: one colour; pixels; a palette and an index per pixel (1 bit with two colours, rows padded
+ * to bytes, and 8 otherwise); pixels of a photo, always as red, green and blue bytes.
+ */
+export const TightKind = { fill: 0, copy: 1, palette: 2, photo: 3 } as const;
+export type TightKind = (typeof TightKind)[keyof typeof TightKind];
+
+/** The numbers of a rectangle in `records`: kind, x, y, width, height, colours, and where its bytes are. */
+export const TIGHT_RECORD_NUMBERS = 8;
+
+/**
+ * Splits an image into rectangles of at most 2048 x 512 pixels (those of one colour may be higher) and stores what
+ * Tight compresses of each. `to` must have room for 3 bytes per pixel, or `pixelBytes` if that is more; `records` for
+ * one record per tile. Without `photos` there are none.
+ * @returns the number of rectangles
+ * @throws RangeError when a buffer is too small
+ */
+export function packTightRects(
+  pixels: Pixels,
+  as: PixelParts,
+  photos: boolean,
+  to: Uint8Array,
+  records: Int32Array,
+): number {
+  return addon.packTightRects(...packJob(pixels, as, to), photos, records);
+}
+
+function packJob(
+  { bytes, offset, strideBytes, width, height, order }: Pixels,
+  { parts, pixelBytes }: PixelParts,
+  to: Uint8Array,
+): PackJob {
+  checkOrder(order);
+  const { r, g, b } = order;
+  return [bytes, offset, strideBytes, width, height, r, g, b, parts, pixelBytes, to];
 }
 
 /**

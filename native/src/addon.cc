@@ -67,6 +67,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exposeBuffers(exports);
   exposeClears(exports);
   exposeDmaBufs(exports);
+  exposeEncoders(exports);
   exposeEvents(exports);
   exposeMappings(exports);
   exposePixels(exports);

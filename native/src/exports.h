@@ -9,6 +9,7 @@ void exposeAddressSpaces(Napi::Object exports);
 void exposeBuffers(Napi::Object exports);
 void exposeClears(Napi::Object exports);
 void exposeDmaBufs(Napi::Object exports);
+void exposeEncoders(Napi::Object exports);
 void exposeEvents(Napi::Object exports);
 void exposeMappings(Napi::Object exports);
 void exposePixels(Napi::Object exports);

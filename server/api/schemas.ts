@@ -118,9 +118,6 @@ const regionQuery = z
   .string()
   .regex(/^\d{1,5},\d{1,5},\d{1,5},\d{1,5}$/, 'is not X,Y,WIDTH,HEIGHT')
   .optional()
-  .openapi(
-    inQuery('region', 'X,Y,WIDTH,HEIGHT in pixels of the picture; all of it by default', '0,0,640,100'),
-  )
   .transform((text) => {
     if (text === undefined) return undefined;
     const [x = 0, y = 0, width = 0, height = 0] = text.split(',').map(Number);
@@ -145,12 +142,5 @@ export const screenshotQuery = z.object({
 });
 
 export const screenshotHeaders = z.object({
-  'if-none-match': z
-    .string()
-    .max(4096)
-    .optional()
-    .openapi({
-      param: { name: 'If-None-Match', in: 'header' },
-      description: 'tags of images that are known',
-    }),
+  'if-none-match': z.string().max(4096).optional().openapi({ description: 'tags of images that are known' }),
 });

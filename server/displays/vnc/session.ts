@@ -15,11 +15,20 @@ import type { KeyboardLeds } from '../viewing/messages.ts';
 import type { InputClient, Stage } from '../viewing/thread.ts';
 import { TILE, TileSet } from '../viewing/tiles.ts';
 import { ByteReader, StreamEnded } from './byte-reader.ts';
-import { encodeAlphaCursor, encodeCursor } from './encodings/cursor.ts';
-import { EncoderSet, type Image } from './encodings/encoder.ts';
+import {
+  type EncodedRects,
+  type Encoder,
+  type EncoderKind,
+  encodeAlphaCursor,
+  encodeCursor,
+  type Image,
+  makeEncoder,
+} from './encodings/index.ts';
 import { KeyTranslator } from './keys.ts';
 import {
+  colourMapEntries,
   type PixelFormat,
+  PixelFormatError,
   parsePixelFormat,
   SERVER_PIXEL_FORMAT,
   serializePixelFormat,
@@ -59,7 +68,7 @@ export class VncSession implements Follower {
   readonly #stage: Stage;
   readonly #options: SessionOptions;
   readonly #reader: ByteReader;
-  readonly #encoders = new EncoderSet();
+  readonly #encoders = new Map<EncoderKind, Encoder>();
   #stream: Duplex;
   #version = 8;
   #canvas: Canvas | undefined;
@@ -70,6 +79,8 @@ export class VncSession implements Follower {
   /** What the viewer has told us it can do. */
   #encodings = new Set<number>();
   #format: PixelFormat = SERVER_PIXEL_FORMAT;
+  #isEncoderOld = true;
+  #encoder: Encoder | undefined;
   /** The size that the viewer believes in. */
   #width = 0;
   #height = 0;
@@ -122,7 +133,7 @@ export class VncSession implements Follower {
     for (const leave of this.#leave) leave();
     this.#input?.close();
     this.#room?.();
-    this.#encoders.close();
+    for (const encoder of this.#encoders.values()) encoder.close();
     this.#stream.destroy();
     this.#stage.counters[this.#options.kind].connected--;
     this.#options.onEnd(reason);
@@ -170,7 +181,8 @@ export class VncSession implements Follower {
       clearTimeout(this.#handshake);
       for (;;) await this.#converse();
     } catch (error) {
-      if (error instanceof Refusal) this.#stage.counters[this.#options.kind].refused++;
+      if (error instanceof Refusal || error instanceof PixelFormatError)
+        this.#stage.counters[this.#options.kind].refused++;
       else if (!(error instanceof StreamEnded)) {
         this.#stage.log.error({ err: (error as Error).stack }, 'a viewer failed: internal error');
       }
@@ -202,7 +214,7 @@ export class VncSession implements Follower {
     this.#leave = [leave, canvas.follow(this), this.#stage.onInputNews(() => this.#inputNews())];
     if (!this.#options.viewOnly) {
       this.#input = this.#stage.openInput(`${this.#options.kind} viewer`, () => this.#room?.());
-      this.#keys = new KeyTranslator(this.#stage.input.keyboardLayout, () => this.#stage.input.leds);
+      this.#keys = new KeyTranslator(this.#stage.keyboard, () => this.#stage.input.leds);
     }
     const name = Buffer.from(`vfio-user-gpu display ${display}`);
     const init = Buffer.alloc(24);
@@ -323,9 +335,10 @@ export class VncSession implements Follower {
 
   async #setPixelFormat(): Promise<void> {
     const body = await this.#reader.read(19);
-    const format = parsePixelFormat(body.subarray(3));
-    if (!format) throw new Refusal('the viewer asked for pixels that cannot be');
-    this.#format = format;
+    this.#format = parsePixelFormat(body.subarray(3));
+    this.#isEncoderOld = true;
+    const colours = colourMapEntries(this.#format);
+    if (colours) this.#write(colours);
     this.#isCursorNews = this.#drawsCursor;
   }
 
@@ -351,6 +364,7 @@ export class VncSession implements Follower {
     if (this.#has(rfb.ENCODING_EXTENDED_DESKTOP_SIZE) && this.#first(rfb.ENCODING_EXTENDED_DESKTOP_SIZE)) {
       this.#isSizeNews = true;
     }
+    this.#isEncoderOld = true;
     this.#isCursorNews = this.#drawsCursor;
     this.#followCursor();
     this.#isLedNews = this.#has(rfb.ENCODING_QEMU_LED_STATE);
@@ -602,7 +616,7 @@ export class VncSession implements Follower {
       const leds = this.#stage.input.leds;
       if (leds) {
         const header = rectHeader({ x: 0, y: 0, width: 0, height: 0 }, rfb.ENCODING_QEMU_LED_STATE);
-        rects.push(header, Buffer.from([ledBits(leds)]));
+        rects.push(Buffer.concat([header, Buffer.from([ledBits(leds)])]));
       }
     }
     if (this.#isCursorNews) {
@@ -613,11 +627,10 @@ export class VncSession implements Follower {
         const { width, height, hotX, hotY } = shown;
         const image = { width, height, hotX, hotY, rgba: cursorImage };
         this.#hadCursor = cursor.visible;
-        rects.push(
-          this.#has(rfb.ENCODING_CURSOR_WITH_ALPHA)
-            ? encodeAlphaCursor(image)
-            : encodeCursor(image, this.#format),
-        );
+        const encoded = this.#has(rfb.ENCODING_CURSOR_WITH_ALPHA)
+          ? encodeAlphaCursor(image)
+          : encodeCursor(image, this.#format);
+        rects.push(Buffer.concat(encoded.parts));
       }
     }
     return rects;
@@ -635,11 +648,38 @@ export class VncSession implements Follower {
     return Buffer.concat([rectHeader(nothing, encoding), length, name]);
   }
 
-  async #encodeDirty(): Promise<{ count: number; parts: readonly Uint8Array[] } | undefined> {
+  async #encodeDirty(): Promise<EncodedRects | undefined> {
     const wanted = this.#takeDirty();
     if (wanted.length === 0) return undefined;
-    const encoder = this.#encoders.get(this.#encodings, this.#format);
-    return await encoder.encode(this.#image(wanted), wanted);
+    if (this.#isEncoderOld || !this.#encoder) this.#encoder = this.#chooseEncoder();
+    return await this.#encoder.encode(this.#image(wanted), wanted);
+  }
+
+  /** The first of the viewer's encodings that is one of ours; everybody has Raw. */
+  #chooseEncoder(): Encoder {
+    const kinds = new Map<number, EncoderKind>([
+      [rfb.ENCODING_TIGHT, 'tight'],
+      [rfb.ENCODING_ZRLE, 'zrle'],
+      [rfb.ENCODING_RAW, 'raw'],
+    ]);
+    const kind = [...this.#encodings].map((encoding) => kinds.get(encoding)).find((one) => one) ?? 'raw';
+    const options = {
+      compressLevel: this.#level(rfb.ENCODING_COMPRESS_LEVEL_0, rfb.ENCODING_COMPRESS_LEVEL_9),
+      jpegQuality: this.#level(rfb.ENCODING_JPEG_QUALITY_0, rfb.ENCODING_JPEG_QUALITY_9),
+    };
+    this.#isEncoderOld = false;
+    // Viewers keep the other end of its compression for as long as they are connected.
+    const kept = this.#encoders.get(kind);
+    kept?.configure(this.#format, options);
+    const encoder = kept ?? makeEncoder(kind, this.#format, options);
+    this.#encoders.set(kind, encoder);
+    return encoder;
+  }
+
+  /** A level from 0 to 9 that the viewer named as an encoding. */
+  #level(first: number, last: number): number | undefined {
+    const named = [...this.#encodings].find((encoding) => encoding >= first && encoding <= last);
+    return named === undefined ? undefined : named - first;
   }
 
   /** What is to be sent now, as much as fits into one update. */

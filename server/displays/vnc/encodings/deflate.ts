@@ -1,0 +1,62 @@
+/** zlib streams that viewers keep the other end of. */
+import { constants, createDeflate, type Deflate } from 'node:zlib';
+
+/** Of what comes out at a time. */
+const CHUNK_BYTES = 64 * 1024;
+
+/**
+ * One zlib stream. Compresses on the thread pool, in the order of the calls; what comes out for one call can be
+ * decompressed without waiting for the next.
+ */
+export class DeflateStream {
+  readonly #deflate: Deflate;
+  #level: number;
+  #output: Uint8Array[] = [];
+  #last: Promise<unknown> = Promise.resolve();
+
+  /** `level` is zlib's, 0 to 9. */
+  constructor(level: number) {
+    this.#level = level;
+    this.#deflate = createDeflate({ level, flush: constants.Z_SYNC_FLUSH, chunkSize: CHUNK_BYTES });
+    this.#deflate.on('data', (chunk: Buffer) => this.#output.push(chunk));
+    // Whoever writes is told, by the callback.
+    this.#deflate.on('error', () => {});
+  }
+
+  /**
+   * Reads `bytes` until the promise is settled. Rejects when the stream was closed.
+   * @param level of zlib, from these bytes on
+   */
+  compress(bytes: Uint8Array, level: number): Promise<Uint8Array> {
+    const result = this.#last.then(() => this.#compress(bytes, level));
+    this.#last = result.catch(() => {});
+    return result;
+  }
+
+  close(): void {
+    this.#deflate.destroy();
+  }
+
+  async #compress(bytes: Uint8Array, level: number): Promise<Uint8Array> {
+    if (level !== this.#level) {
+      await this.#finished((done) => this.#deflate.params(level, constants.Z_DEFAULT_STRATEGY, done));
+      this.#level = level;
+    }
+    await this.#finished((done) => void this.#deflate.write(bytes, done));
+    while (this.#deflate.read() !== null);
+    const output = this.#output;
+    this.#output = [];
+    return output.length === 1 ? output[0]! : Buffer.concat(output);
+  }
+
+  #finished(start: (done: (error?: Error | null) => void) => void): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.#deflate.destroyed) return reject(new Error('the stream is closed'));
+      start((error) => {
+        if (error) reject(error);
+        else if (this.#deflate.destroyed) reject(new Error('the stream was closed'));
+        else resolve();
+      });
+    });
+  }
+}

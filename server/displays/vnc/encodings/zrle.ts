@@ -1,0 +1,73 @@
+/** ZRLE, RFC 6143 section 7.7.6: tiles of 64x64 pixels, each in its shortest form, through one zlib stream. */
+import { type PixelParts, packZrleTiles, TILE_PIXELS } from '../../../../native/index.ts';
+import type { Rect } from '../../display.ts';
+import { type PixelFormat, zrlePixelParts } from '../pixel-format.ts';
+import { DeflateStream } from './deflate.ts';
+import {
+  dataAt,
+  type EncodedRects,
+  type Encoder,
+  type EncoderOptions,
+  Encoding,
+  type Image,
+  rectHeader,
+} from './encoder.ts';
+import { bands, pixelsOf } from './pixels.ts';
+import { Scratch } from './scratch.ts';
+
+/** Viewers unpack a rectangle at a time. */
+const MAX_RECT_PIXELS = 2 ** 20;
+const DEFAULT_LEVEL = 1;
+const LENGTH_BYTES = 4;
+
+/** The stream can never be reset, so a viewer has one such encoder for as long as it is connected. */
+export class ZrleEncoder implements Encoder {
+  readonly #scratch = new Scratch();
+  readonly #stream: DeflateStream;
+  #parts: PixelParts;
+  #level: number;
+
+  constructor(format: PixelFormat, { compressLevel = DEFAULT_LEVEL }: EncoderOptions) {
+    this.#parts = zrlePixelParts(format);
+    this.#level = compressLevel;
+    this.#stream = new DeflateStream(compressLevel);
+  }
+
+  configure(format: PixelFormat, { compressLevel = DEFAULT_LEVEL }: EncoderOptions): void {
+    this.#parts = zrlePixelParts(format);
+    this.#level = compressLevel;
+  }
+
+  async encode(image: Image, rects: readonly Rect[]): Promise<EncodedRects> {
+    const pieces = bands(rects, MAX_RECT_PIXELS, TILE_PIXELS);
+    const sizes = pieces.map((rect) => worstCaseBytes(rect, this.#parts.pixelBytes));
+    const scratch = this.#scratch.take(sizes.reduce((sum, size) => sum + size, 0));
+    let at = 0;
+    const packed = pieces.map((rect) => {
+      const length = packZrleTiles(pixelsOf(image, rect), this.#parts, scratch.subarray(at));
+      at += length;
+      return scratch.subarray(at - length, at);
+    });
+    const data = await Promise.all(packed.map((bytes) => this.#stream.compress(bytes, this.#level)));
+    this.#scratch.giveBack(scratch);
+    return {
+      count: pieces.length,
+      parts: pieces.flatMap((rect, i) => {
+        const header = rectHeader(rect, Encoding.zrle, LENGTH_BYTES);
+        header.writeUInt32BE(data[i]!.length, dataAt);
+        return [header, data[i]!];
+      }),
+    };
+  }
+
+  close(): void {
+    this.#stream.close();
+    this.#scratch.clear();
+  }
+}
+
+/** One byte per tile, and its pixels. */
+function worstCaseBytes({ width, height }: Rect, pixelBytes: number): number {
+  const tiles = Math.ceil(width / TILE_PIXELS) * Math.ceil(height / TILE_PIXELS);
+  return tiles + width * height * pixelBytes;
+}

@@ -1,0 +1,85 @@
+/**
+ * Keys of a viewer to keys of the guest. A viewer that says which key it was (QEMU's extended key event) gets that key,
+ * whatever is printed on it. One that only says what was typed gets a key that types this on the guest's layout, with
+ * Shift and AltGr as that needs, for as long as the press takes.
+ */
+import type { KeyboardLeds } from '../viewing/messages.ts';
+
+/** A key with what has to be held to type something. */
+export interface Stroke {
+  readonly code: number;
+  readonly shift: boolean;
+  readonly altGr: boolean;
+}
+
+/** What is known of the guest's keyboard. */
+export interface KeyboardKnowledge {
+  /** The evdev code of an XT scancode as QEMU's extended key event has it. */
+  codeOfScancode(scancode: number): number | undefined;
+  /** How an X11 keysym is typed. */
+  strokeOfKeysym(keysym: number): Stroke | undefined;
+}
+
+export interface KeyChange {
+  readonly code: number;
+  readonly down: boolean;
+}
+
+const KEY_LEFTSHIFT = 42;
+const KEY_RIGHTSHIFT = 54;
+const KEY_RIGHTALT = 100;
+/** A viewer that holds more keys is typing with more than hands. */
+const MAX_HELD_KEYS = 64;
+
+export class KeyTranslator {
+  readonly #knowledge: KeyboardKnowledge;
+  readonly #leds: () => KeyboardLeds | undefined;
+  /** The code that was pressed, by what the viewer said. */
+  readonly #held = new Map<string, number>();
+
+  constructor(knowledge: KeyboardKnowledge, leds: () => KeyboardLeds | undefined) {
+    this.#knowledge = knowledge;
+    this.#leds = leds;
+  }
+
+  /** What happens on the guest's keyboard, in order. Nothing for a key that there is not. */
+  translate(down: boolean, keysym: number, scancode: number | undefined): KeyChange[] {
+    const code = scancode ? this.#knowledge.codeOfScancode(scancode) : undefined;
+    const name = code === undefined ? `keysym ${keysym}` : `scancode ${scancode}`;
+    if (!down) {
+      const pressed = this.#held.get(name);
+      this.#held.delete(name);
+      return pressed === undefined ? [] : [{ code: pressed, down: false }];
+    }
+    if (this.#held.size >= MAX_HELD_KEYS && !this.#held.has(name)) return [];
+    const stroke = code === undefined ? this.#knowledge.strokeOfKeysym(keysym) : undefined;
+    const pressed = code ?? stroke?.code;
+    if (pressed === undefined) return [];
+    const modifiers = stroke && isPrinted(keysym) ? this.#modifiersFor(stroke, keysym) : [];
+    this.#held.set(name, pressed);
+    return [
+      ...modifiers,
+      { code: pressed, down: true },
+      ...modifiers.map(({ code, down }) => ({ code, down: !down })).reverse(),
+    ];
+  }
+
+  /** What has to change for a moment so that this stroke types what it should. */
+  #modifiersFor({ shift, altGr }: Stroke, keysym: number): KeyChange[] {
+    const held = [...this.#held.values()];
+    const heldShifts = held.filter((code) => code === KEY_LEFTSHIFT || code === KEY_RIGHTSHIFT);
+    const isAltGrHeld = held.includes(KEY_RIGHTALT);
+    // With Caps Lock the guest turns letters around by itself.
+    const needsShift = isLetter(keysym) && this.#leds()?.capsLock ? !shift : shift;
+    return [
+      ...(needsShift && heldShifts.length === 0 ? [{ code: KEY_LEFTSHIFT, down: true }] : []),
+      ...(needsShift ? [] : heldShifts.map((code) => ({ code, down: false }))),
+      ...(altGr === isAltGrHeld ? [] : [{ code: KEY_RIGHTALT, down: altGr }]),
+    ];
+  }
+}
+
+/** Latin-1 and Unicode keysyms, and those of other scripts; function keys begin at 0xfe00. */
+const isPrinted = (keysym: number) => (keysym >= 0x20 && keysym < 0xfe00) || keysym >= 0x0100_0000;
+
+const isLetter = (keysym: number) => /^\p{L}$/u.test(String.fromCodePoint(keysym & 0xff_ffff));
