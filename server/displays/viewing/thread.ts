@@ -95,6 +95,7 @@ export class ViewingThread implements Stage {
   #nextClient = 1;
   #lastLookMs = 0;
   #look: NodeJS.Timeout | undefined;
+  #isClosed = false;
 
   constructor(port: Port<ToViewing, FromViewing>, displays: number) {
     this.#port = port;
@@ -190,7 +191,7 @@ export class ViewingThread implements Stage {
   #update(display: number, { news }: Extract<ToViewing, { type: 'display' }>): void {
     const watched = this.#watched[display] as Watched;
     this.#port.postMessage({ type: 'taken', display });
-    if (watched.count === 0 && !watched.canvas) {
+    if (this.#isClosed || (watched.count === 0 && !watched.canvas)) {
       // It crossed our word that nobody looks any more.
       if (news.frame) closeSync(news.frame.fd);
       return;
@@ -278,6 +279,7 @@ export class ViewingThread implements Stage {
   }
 
   async #close(): Promise<void> {
+    this.#isClosed = true;
     clearTimeout(this.#look);
     await Promise.all(this.#listeners.map((listener) => listener.close()));
     for (const { canvas, unwatch } of this.#watched) {
