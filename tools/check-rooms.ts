@@ -100,6 +100,10 @@ export const ROOMS: readonly Room[] = [
       'prom-client',
     ],
   },
+  {
+    files: 'server/function-server.ts',
+    may: ['server/host/', 'server/vfio-user/', 'server/log.ts', 'pci/'],
+  },
   { files: 'server/gpu-server.ts', may: ['server/', 'pci/', 'native/', 'node:'] },
   { files: 'server/index.ts', may: ['server/'] },
   { files: 'server/commands/', may: ['server/', 'pci/', 'native/', 'node:'] },
