@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import yargs from 'yargs';
 import type { Mode } from './displays/mode.ts';
 import { assertMode } from './displays/timing.ts';
+import { LAYOUT_NAMES, type LayoutName } from './input/layouts.ts';
 
 export class UsageError extends Error {
   override readonly name = 'UsageError';
@@ -32,6 +33,12 @@ export interface ServeConfig {
   /** The socket of the host's compositor; undefined: guests have no channel to one. */
   readonly waylandPath: string | undefined;
   readonly waylandPolicyFile: string | undefined;
+  /** Sockets of input devices; undefined: there is no such device. */
+  readonly keyboardSocketPath: string | undefined;
+  readonly tabletSocketPath: string | undefined;
+  readonly touchSocketPath: string | undefined;
+  /** The guest's, for those who send characters instead of keys. */
+  readonly keyboardLayout: LayoutName;
   readonly apiSocketPath: string | undefined;
   readonly once: boolean;
   readonly logLevel: LogLevel;
@@ -205,6 +212,10 @@ function serveConfig(args: Arguments): ServeConfig {
     contextTypes: types,
     waylandPath: wayland,
     waylandPolicyFile,
+    keyboardSocketPath: optionalText('--keyboard-socket-path', args.keyboardSocketPath),
+    tabletSocketPath: optionalText('--tablet-socket-path', args.tabletSocketPath),
+    touchSocketPath: optionalText('--touch-socket-path', args.touchSocketPath),
+    keyboardLayout: choice('--keyboard-layout', args.keyboardLayout, LAYOUT_NAMES),
     apiSocketPath: optionalText('--api-socket', args.apiSocket),
     once: args.once === true,
     logLevel: choice('--log-level', args.logLevel, LOG_LEVELS),
@@ -283,6 +294,17 @@ export async function parseCommandLine(
           .option('wayland-policy', {
             type: 'string',
             describe: 'JSON file that says what guests may do there',
+          })
+          .option('keyboard-socket-path', { type: 'string', describe: 'socket of a virtio keyboard' })
+          .option('tablet-socket-path', {
+            type: 'string',
+            describe: 'socket of a virtio tablet: pointer, buttons and wheel',
+          })
+          .option('touch-socket-path', { type: 'string', describe: 'socket of a virtio touch screen' })
+          .option('keyboard-layout', {
+            type: 'string',
+            default: 'us',
+            describe: `what the guest's keyboard is, for text: ${LAYOUT_NAMES.join(', ')}`,
           })
           .option('api-socket', { type: 'string', describe: 'socket of the HTTP control API' })
           .option('once', { type: 'boolean', default: false, describe: 'leave when the client leaves' })

@@ -27,7 +27,16 @@ export const ROOMS: readonly Room[] = [
   { files: 'server/errors.ts', may: [] },
   { files: 'server/log.ts', may: [] },
   { files: 'server/sockets.ts', may: ['native/', 'node:'] },
-  { files: 'server/cli.ts', may: ['server/displays/mode.ts', 'server/displays/timing.ts', 'node:', 'yargs'] },
+  {
+    files: 'server/cli.ts',
+    may: [
+      'server/displays/mode.ts',
+      'server/displays/timing.ts',
+      'server/input/layouts.ts',
+      'node:',
+      'yargs',
+    ],
+  },
   { files: 'server/logger.ts', may: ['server/cli.ts', 'pino', 'pino-pretty'] },
   { files: 'server/host/contract.ts', may: [] },
   { files: 'server/host/', may: ['server/host/', 'pci/', 'native/', 'server/errors.ts', 'node:'] },
@@ -66,6 +75,7 @@ export const ROOMS: readonly Room[] = [
     files: 'server/gpu/',
     may: ['server/gpu/', 'pci/', ...FOUNDATION, 'server/displays/display.ts', 'server/displays/edid.ts'],
   },
+  { files: 'server/input/', may: ['server/input/', 'pci/', ...FOUNDATION] },
   {
     files: 'server/backends/',
     may: [
@@ -119,6 +129,11 @@ export const ROOMS: readonly Room[] = [
       'prom-client',
     ],
   },
+  {
+    files: 'server/function-server.ts',
+    may: ['server/host/', 'server/vfio-user/', 'server/log.ts', 'pci/'],
+  },
+  { files: 'server/input-server.ts', may: ['server/function-server.ts', 'server/input/', 'server/log.ts'] },
   { files: 'server/gpu-server.ts', may: ['server/', 'pci/', 'native/', 'node:'] },
   { files: 'server/index.ts', may: ['server/'] },
   { files: 'server/commands/', may: ['server/', 'pci/', 'native/', 'node:'] },
