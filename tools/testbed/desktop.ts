@@ -146,11 +146,10 @@ export function desktopIsDrawn(picture: Picture): boolean {
   );
 }
 
+export type CalculatorButton = keyof typeof calculatorButtons;
+
 /** Where to click on the calculator: the middle of a button, in the coordinates of the display. */
-export function calculatorButton(
-  calculator: Rectangle,
-  name: keyof typeof calculatorButtons,
-): { x: number; y: number } {
+export function calculatorButton(calculator: Rectangle, name: CalculatorButton): { x: number; y: number } {
   const [x, y] = calculatorButtons[name];
   return { x: calculator.x + x, y: calculator.y + y };
 }
