@@ -4,6 +4,8 @@
  * tells it what has been flushed, and does what viewers ask of the guest.
  */
 import { closeSync } from 'node:fs';
+import { codeOfScancode } from '../../input/keys.ts';
+import { strokeForKeysym } from '../../input/keysyms.ts';
 import type { Log } from '../../log.ts';
 import type { Address } from '../../sockets.ts';
 import type { Rect } from '../display.ts';
@@ -72,7 +74,10 @@ export class ViewingThread implements Stage {
   readonly log: Log;
   readonly displays: number;
   readonly counters: ViewerCounters = { vnc: noViewers(), web: noViewers() };
-  readonly keyboard: KeyboardKnowledge = { codeOfScancode: () => undefined, strokeOfKeysym: () => undefined };
+  readonly keyboard: KeyboardKnowledge = {
+    codeOfScancode,
+    strokeOfKeysym: (keysym) => strokeForKeysym(keysym, this.input.keyboardLayout),
+  };
   input: InputNews = {
     hasKeyboard: false,
     hasPointer: false,

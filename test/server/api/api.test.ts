@@ -9,8 +9,8 @@ import { z } from 'zod';
 import { type Api, serveApi } from '../../../server/api/server.ts';
 import { Viewing } from '../../../server/displays/viewing/viewing.ts';
 import { GpuServer } from '../../../server/gpu-server.ts';
-import { SILENT_LOG } from '../../../server/log.ts';
 import { InputServer } from '../../../server/input-server.ts';
+import { SILENT_LOG } from '../../../server/log.ts';
 import { decodePng } from '../../../tools/testbed/pictures.ts';
 import { viewingHere } from '../../support/viewing.ts';
 

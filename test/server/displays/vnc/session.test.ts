@@ -1,7 +1,7 @@
 /** RFB as viewers see it: a fake one that checks every byte, over a socket pair. */
 
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import { createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -327,6 +327,74 @@ describe('input', () => {
     ]);
   });
 
+  const typed = () =>
+    events.flatMap((event) => (event.type === 'key' ? [`${event.down ? '+' : '-'}${event.code}`] : []));
+  const [A, A_KEY, SHIFT, LEFTSHIFT, RIGHTALT] = [0x41, 30, 0xffe1, 42, 100];
+
+  test('of a viewer that says which key it was is that key, whatever it types', async () => {
+    const viewer = await connect(RAW, EXTENDED_KEY);
+    viewer.extendedKey(0x71, 0x1e, true);
+    viewer.extendedKey(0x71, 0x1e, false);
+    viewer.extendedKey(0xff51, 0xcb, true);
+    viewer.extendedKey(0xff51, 0xcb, false);
+    await until(() => events.length === 4);
+    expect(typed()).toEqual(['+30', '-30', '+105', '-105']);
+  });
+
+  test('of a viewer that says what was typed has Shift and AltGr as the layout needs, and as long as that', async () => {
+    news = { ...news, keyboardLayout: 'de' };
+    const viewer = await connect(RAW);
+    viewer.key(A, true);
+    viewer.key(A, false);
+    viewer.key(0x40, true);
+    viewer.key(0x40, false);
+    await until(() => events.length === 8);
+    expect(typed()).toEqual([
+      `+${LEFTSHIFT}`,
+      `+${A_KEY}`,
+      `-${LEFTSHIFT}`,
+      `-${A_KEY}`,
+      `+${RIGHTALT}`,
+      '+16',
+      `-${RIGHTALT}`,
+      '-16',
+    ]);
+  });
+
+  test('leaves Shift alone that is held already, and takes it away for what is typed without', async () => {
+    const viewer = await connect(RAW);
+    viewer.key(SHIFT, true);
+    viewer.key(A, true);
+    viewer.key(A, false);
+    viewer.key(0x61, true);
+    viewer.key(0x61, false);
+    viewer.key(SHIFT, false);
+    await until(() => events.length === 8);
+    expect(typed()).toEqual(['+42', '+30', '-30', '-42', '+30', '+42', '-30', '-42']);
+  });
+
+  test('with Caps Lock in the guest types letters as they should be', async () => {
+    news = { ...news, leds: { numLock: false, capsLock: true, scrollLock: false } };
+    const viewer = await connect(RAW);
+    viewer.key(A, true);
+    viewer.key(A, false);
+    await until(() => events.length === 2);
+    expect(typed()).toEqual(['+30', '-30']);
+  });
+
+  test('has no more keys at once than hands can hold, and none that there is not', async () => {
+    const viewer = await connect(RAW, EXTENDED_KEY);
+    viewer.extendedKey(0, 0xff, true);
+    viewer.key(0x1234_5678, true);
+    for (let keysym = 0x21; keysym < 0x21 + 90; keysym++) viewer.key(keysym, true);
+    viewer.pointer(1, 1);
+    await until(() => events.at(-1)?.type === 'pointer');
+    const presses = events.filter(
+      (event) => event.type === 'key' && event.down && ![42, 100].includes(event.code),
+    );
+    expect(presses.length).toBe(64);
+  });
+
   test('of a viewer that leaves is closed', async () => {
     const viewer = await connect(RAW);
     await until(() => clients.length === 1);
@@ -370,7 +438,10 @@ describe('what no viewer says', () => {
     const good = await stranger(path).connect();
     const bad = stranger(path);
     await misbehave(bad);
-    await until(() => bad.stream.destroyed || bad.stream.readableEnded || (bad.stream.read(), false));
+    const hungUp = (async () => {
+      for (;;) await bad.read(1);
+    })();
+    await expect(hungUp).rejects.toThrow('hung up');
     good.request(false);
     await good.update();
   });
