@@ -113,6 +113,17 @@ interface Addon {
   gather: Transfer;
   scatter: Transfer;
   convertPixels(...rest: [...from: Image, ...to: Image, picks: number, width: number, height: number]): void;
+  findScroll(
+    current: Uint8Array,
+    currentOffset: number,
+    currentStrideBytes: number,
+    previous: Uint8Array,
+    previousOffset: number,
+    previousStrideBytes: number,
+    rowBytes: number,
+    rows: number,
+    found: Int32Array,
+  ): boolean;
   diffTiles(
     ...rest: [
       ...current: Image,
@@ -847,6 +858,46 @@ function packJob(
   checkOrder(order);
   const { r, g, b } = order;
   return [bytes, offset, strideBytes, width, height, r, g, b, parts, pixelBytes, to];
+}
+
+/** Pixels that came from elsewhere in the same columns. */
+export interface Scroll {
+  readonly column: number;
+  readonly columns: number;
+  /** The first row that came. */
+  readonly row: number;
+  readonly rows: number;
+  /** How far it came: negative is up. Never 0. */
+  readonly down: number;
+}
+
+/**
+ * Looks for rows of `current` that are rows of `previous` moved up or down, as scrolling does, in the columns in which
+ * images of 4-byte pixels differ, and gives the longest run of them. Both images are read whole, so this costs as much as comparing them.
+ * @throws RangeError when a buffer cannot hold its image
+ */
+export function findScroll(
+  current: Uint8Array,
+  currentSpan: Span2d,
+  previous: Uint8Array,
+  previousSpan: Span2d,
+  rowBytes: number,
+  rows: number,
+): Scroll | undefined {
+  const found = new Int32Array(5);
+  const isFound = addon.findScroll(
+    current,
+    currentSpan.offset,
+    currentSpan.strideBytes,
+    previous,
+    previousSpan.offset,
+    previousSpan.strideBytes,
+    rowBytes,
+    rows,
+    found,
+  );
+  const [column = 0, columns = 0, row = 0, count = 0, down = 0] = found;
+  return isFound ? { column, columns, row, rows: count, down } : undefined;
 }
 
 /**
