@@ -342,7 +342,11 @@ class ScreenFeed implements Viewer {
 /** This file's neighbour, as a worker; in a checkout that is TypeScript, which a worker can run where its parent can. */
 function startWorker(displays: number): Thread {
   const file = import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js';
-  const worker = new Worker(new URL(file, import.meta.url), { workerData: { displays } });
+  const worker = new Worker(new URL(file, import.meta.url), {
+    workerData: { displays },
+    // It closes descriptors that this thread has opened for it.
+    trackUnmanagedFds: false,
+  });
   return {
     port: worker,
     onFailure: (listener) => {
