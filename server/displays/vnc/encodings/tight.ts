@@ -3,6 +3,7 @@
  * palette, of plain pixels, and photos, which become JPEG if the viewer has asked for a quality.
  */
 import {
+  Photos,
   type PixelParts,
   packTightRects,
   TIGHT_RECORD_NUMBERS,
@@ -11,7 +12,7 @@ import {
 } from '../../../../native/index.ts';
 import type { Rect } from '../../display.ts';
 import { type PixelFormat, tightPixelParts } from '../pixel-format.ts';
-import { DeflateStream } from './deflate.ts';
+import { DeflateStream, zlibLevel } from './deflate.ts';
 import {
   dataAt,
   type EncodedRects,
@@ -25,7 +26,6 @@ import { encodeJpeg } from './jpeg.ts';
 import { bands, pixelsOf } from './pixels.ts';
 import { Scratch } from './scratch.ts';
 
-const DEFAULT_LEVEL = 1;
 /** Split by one call of native code, which keeps records of it. */
 const MAX_PIECE_PIXELS = 2 ** 22;
 const RGB_BYTES = 3;
@@ -35,11 +35,12 @@ const EXPLICIT_FILTER = 0x40;
 const FILL = 0x80;
 const JPEG = 0x90;
 const PALETTE_FILTER = 1;
+const GRADIENT_FILTER = 2;
 /** Less than this is not compressed. */
 const MIN_COMPRESSED_BYTES = 12;
 
 /** Data of one kind compresses best together. */
-const Stream = { copy: 0, mono: 1, indexed: 2 } as const;
+const Stream = { copy: 0, mono: 1, indexed: 2, gradient: 3 } as const;
 
 /** A rectangle that native code has split off, and its bytes. */
 interface Piece {
@@ -55,16 +56,18 @@ export class TightEncoder implements Encoder {
   readonly #streams = new Map<number, DeflateStream>();
   #parts!: PixelParts;
   #level!: number;
-  #jpegQuality: number | undefined;
+  #photos!: Photos;
+  #jpegQuality = 0;
 
   constructor(format: PixelFormat, options: EncoderOptions) {
     this.configure(format, options);
   }
 
-  configure(format: PixelFormat, { compressLevel = DEFAULT_LEVEL, jpegQuality }: EncoderOptions): void {
+  configure(format: PixelFormat, { compressLevel, jpegQuality }: EncoderOptions): void {
     this.#parts = tightPixelParts(format);
-    this.#level = compressLevel;
-    this.#jpegQuality = format.bitsPerPixel === 8 ? undefined : jpegQuality;
+    this.#level = zlibLevel(compressLevel);
+    this.#photos = photosFor(format, this.#parts, jpegQuality);
+    this.#jpegQuality = jpegQuality ?? 0;
   }
 
   async encode(image: Image, rects: readonly Rect[]): Promise<EncodedRects> {
@@ -90,8 +93,7 @@ export class TightEncoder implements Encoder {
   #split(image: Image, area: Rect, to: Uint8Array): Piece[] {
     const tiles = Math.ceil(area.width / TILE_PIXELS) * Math.ceil(area.height / TILE_PIXELS);
     const records = new Int32Array(tiles * TIGHT_RECORD_NUMBERS);
-    const photos = this.#jpegQuality !== undefined;
-    const count = packTightRects(pixelsOf(image, area), this.#parts, photos, to, records);
+    const count = packTightRects(pixelsOf(image, area), this.#parts, this.#photos, to, records);
     return Array.from({ length: count }, (_, i) => {
       const record = records.subarray(i * TIGHT_RECORD_NUMBERS);
       const [kind, x, y, width, height, colours, start, length] = record as unknown as readonly [
@@ -121,6 +123,14 @@ export class TightEncoder implements Encoder {
         };
         return this.#compress(stream, start, data.subarray(palette.length));
       }
+      case TightKind.gradient: {
+        const start = (reset: number) => {
+          const head = control(rect, (Stream.gradient << 4) | EXPLICIT_FILTER | reset, 1);
+          head[dataAt + 1] = GRADIENT_FILTER;
+          return head;
+        };
+        return this.#compress(Stream.gradient, start, data);
+      }
       default:
         return this.#photo(rect, data);
     }
@@ -131,7 +141,7 @@ export class TightEncoder implements Encoder {
     let stream = this.#streams.get(id);
     const start = head(stream ? 0 : 1 << id);
     if (!stream) {
-      stream = new DeflateStream(this.#level);
+      stream = new DeflateStream(this.#level, id === Stream.gradient ? 'runs' : 'default');
       this.#streams.set(id, stream);
     }
     const compressed = await stream.compress(data, this.#level);
@@ -139,9 +149,22 @@ export class TightEncoder implements Encoder {
   }
 
   async #photo(rect: Rect, rgb: Uint8Array): Promise<Uint8Array[]> {
-    const jpeg = await encodeJpeg(rgb, rect.width, rect.height, this.#jpegQuality!);
+    const jpeg = await encodeJpeg(rgb, rect.width, rect.height, this.#jpegQuality);
     return [control(rect, JPEG), compactLength(jpeg.length), jpeg];
   }
+}
+
+/**
+ * JPEG if a quality was asked for and the format allows it. Otherwise the gradient filter, which is for formats that
+ * allow it too; old versions of noVNC cannot undo it, but these always ask for a quality.
+ */
+function photosFor(
+  { bitsPerPixel }: PixelFormat,
+  { pixelBytes }: PixelParts,
+  jpegQuality: number | undefined,
+): Photos {
+  if (jpegQuality !== undefined && bitsPerPixel > 8) return Photos.kept;
+  return jpegQuality === undefined && pixelBytes === RGB_BYTES ? Photos.gradient : Photos.copied;
 }
 
 /** The header of a rectangle and its compression-control byte. */
