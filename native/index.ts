@@ -829,12 +829,23 @@ export function packZrleTiles(pixels: Pixels, as: PixelParts, to: Uint8Array): n
  * JPEG.
  */
 export const TightKind = { fill: 0, copy: 1, palette: 2, gradient: 3, photo: 4 } as const;
+export type TightKind = (typeof TightKind)[keyof typeof TightKind];
 
 /** What becomes of photos: pixels as others, pixels after the gradient filter, pixels for JPEG. */
 export const Photos = { copied: 0, gradient: 1, kept: 2 } as const;
 export type Photos = (typeof Photos)[keyof typeof Photos];
 
-/** The numbers of a rectangle in `records`: kind, x, y, width, height, colours, and where its bytes are. */
+/** The numbers of a rectangle in `records`; `start` and `length` say where its bytes are. */
+export type TightRecord = readonly [
+  kind: TightKind,
+  x: number,
+  y: number,
+  width: number,
+  height: number,
+  colours: number,
+  start: number,
+  length: number,
+];
 export const TIGHT_RECORD_NUMBERS = 8;
 
 /**

@@ -9,6 +9,7 @@ import {
   TIGHT_RECORD_NUMBERS,
   TILE_PIXELS,
   TightKind,
+  type TightRecord,
 } from '../../../../native/index.ts';
 import type { Rect } from '../../display.ts';
 import { type PixelFormat, tightPixelParts } from '../pixel-format.ts';
@@ -44,7 +45,7 @@ const Stream = { copy: 0, mono: 1, indexed: 2, gradient: 3 } as const;
 
 /** A rectangle that native code has split off, and its bytes. */
 interface Piece {
-  readonly kind: number;
+  readonly kind: TightKind;
   readonly rect: Rect;
   readonly colours: number;
   readonly data: Uint8Array;
@@ -63,20 +64,25 @@ export class TightEncoder implements Encoder {
     this.configure(format, options);
   }
 
-  configure(format: PixelFormat, { compressLevel, jpegQuality }: EncoderOptions): void {
+  configure(format: PixelFormat, options: EncoderOptions): void {
     this.#parts = tightPixelParts(format);
-    this.#level = zlibLevel(compressLevel);
-    this.#photos = photosFor(format, this.#parts, jpegQuality);
-    this.#jpegQuality = jpegQuality ?? 0;
+    this.#level = zlibLevel(options.compressLevel);
+    this.#photos = photosFor(format, this.#parts, options);
+    this.#jpegQuality = options.jpegQuality ?? 0;
   }
 
   async encode(image: Image, rects: readonly Rect[]): Promise<EncodedRects> {
     const areas = bands(image, rects, MAX_PIECE_PIXELS, TILE_PIXELS);
     const pixels = areas.reduce((sum, { width, height }) => sum + width * height, 0);
-    const scratch = this.#scratch.take(pixels * Math.max(RGB_BYTES, this.#parts.pixelBytes));
+    const worstBytes = Math.max(RGB_BYTES, this.#parts.pixelBytes);
+    const scratch = this.#scratch.take(pixels * worstBytes);
     let at = 0;
     const pieces = areas.flatMap((area) => {
-      const split = this.#split(image, area, scratch.subarray(at));
+      const split = this.#split(
+        image,
+        area,
+        scratch.subarray(at, at + area.width * area.height * worstBytes),
+      );
       at += split.reduce((sum, { data }) => sum + data.length, 0);
       return split;
     });
@@ -95,10 +101,8 @@ export class TightEncoder implements Encoder {
     const records = new Int32Array(tiles * TIGHT_RECORD_NUMBERS);
     const count = packTightRects(pixelsOf(image, area), this.#parts, this.#photos, to, records);
     return Array.from({ length: count }, (_, i) => {
-      const record = records.subarray(i * TIGHT_RECORD_NUMBERS);
-      const [kind, x, y, width, height, colours, start, length] = record as unknown as readonly [
-        ...(readonly [number, number, number, number, number, number, number, number]),
-      ];
+      const record = records.subarray(i * TIGHT_RECORD_NUMBERS, (i + 1) * TIGHT_RECORD_NUMBERS);
+      const [kind, x, y, width, height, colours, start, length] = [...record] as unknown as TightRecord;
       const rect = { x: area.x + x, y: area.y + y, width, height };
       return { kind, rect, colours, data: to.subarray(start, start + length) };
     });
@@ -131,8 +135,10 @@ export class TightEncoder implements Encoder {
         };
         return this.#compress(Stream.gradient, start, data);
       }
-      default:
+      case TightKind.photo:
         return this.#photo(rect, data);
+      default:
+        return kind satisfies never;
     }
   }
 
@@ -154,17 +160,14 @@ export class TightEncoder implements Encoder {
   }
 }
 
-/**
- * JPEG if a quality was asked for and the format allows it. Otherwise the gradient filter, which is for formats that
- * allow it too; old versions of noVNC cannot undo it, but these always ask for a quality.
- */
+/** JPEG cannot be had with 8 bits per pixel, and this gradient filter is for red, green and blue bytes. */
 function photosFor(
   { bitsPerPixel }: PixelFormat,
   { pixelBytes }: PixelParts,
-  jpegQuality: number | undefined,
+  { jpegQuality, gradient = jpegQuality === undefined }: EncoderOptions,
 ): Photos {
   if (jpegQuality !== undefined && bitsPerPixel > 8) return Photos.kept;
-  return jpegQuality === undefined && pixelBytes === RGB_BYTES ? Photos.gradient : Photos.copied;
+  return gradient && pixelBytes === RGB_BYTES ? Photos.gradient : Photos.copied;
 }
 
 /** The header of a rectangle and its compression-control byte. */

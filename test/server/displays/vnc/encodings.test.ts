@@ -448,6 +448,18 @@ test('a photo too small for a JPEG is exact', async () => {
   expect(differences(image, [whole(image)], rects)).toBeUndefined();
 });
 
+test('exact photos need no gradient filter', async () => {
+  const image = paint('photo', 5, 256, 128);
+  const forms = async (options: EncoderOptions) => {
+    const { encoder, state } = viewer('tight', SERVER_PIXEL_FORMAT, options);
+    const rects = await decode(await encoder.encode(image, [whole(image)]), state);
+    expect(differences(image, [whole(image)], rects)).toBeUndefined();
+    return [...state.seen.keys()];
+  };
+  expect(await forms({})).toEqual(['gradient']);
+  expect(await forms({ gradient: false })).toEqual(['copy']);
+});
+
 // ---- a decoder that we did not write ----
 
 test.each(
