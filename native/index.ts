@@ -2,8 +2,8 @@
  * System calls and pixel loops that Node lacks: Unix sockets that carry descriptors, readiness callbacks,
  * eventfds, memfds, dma-bufs over them, mappings of other processes' memory, and bulk copies between guest memory
  * and images.
- * Knows no protocol. Typed face of the addon in `src/`, which checks every number and buffer itself; this file
- * adds shapes, defaults and handles with an end.
+ * Knows no protocol, and of RFB only what its encodings do with pixels. Typed face of the addon in `src/`, which
+ * checks every number and buffer itself; this file adds shapes, defaults and handles with an end.
  *
  * Descriptors are plain numbers: whoever receives one owns it, and closes it with `fs.closeSync`.
  */
@@ -138,7 +138,7 @@ interface Addon {
 
   packPixels(...job: PackJob): number;
   packZrleTiles(...job: PackJob): number;
-  packTightRects(...rest: [...PackJob, photos: boolean, records: Int32Array]): number;
+  packTightRects(...rest: [...PackJob, photos: number, records: Int32Array]): number;
 }
 
 /** This file runs from `native/` under the tests and from `dist/native/` when installed. */
@@ -825,25 +825,40 @@ export function packZrleTiles(pixels: Pixels, as: PixelParts, to: Uint8Array): n
 
 /**
  * What fills a rectangle: one colour; pixels; a palette and an index per pixel (1 bit with two colours, rows padded
- * to bytes, and 8 otherwise); pixels of a photo, always as red, green and blue bytes.
+ * to bytes, and 8 otherwise); pixels of a photo, as red, green and blue bytes, after Tight's gradient filter or before
+ * JPEG.
  */
-export const TightKind = { fill: 0, copy: 1, palette: 2, photo: 3 } as const;
+export const TightKind = { fill: 0, copy: 1, palette: 2, gradient: 3, photo: 4 } as const;
 export type TightKind = (typeof TightKind)[keyof typeof TightKind];
 
-/** The numbers of a rectangle in `records`: kind, x, y, width, height, colours, and where its bytes are. */
+/** What becomes of photos: pixels as others, pixels after the gradient filter, pixels for JPEG. */
+export const Photos = { copied: 0, gradient: 1, kept: 2 } as const;
+export type Photos = (typeof Photos)[keyof typeof Photos];
+
+/** The numbers of a rectangle in `records`; `start` and `length` say where its bytes are. */
+export type TightRecord = readonly [
+  kind: TightKind,
+  x: number,
+  y: number,
+  width: number,
+  height: number,
+  colours: number,
+  start: number,
+  length: number,
+];
 export const TIGHT_RECORD_NUMBERS = 8;
 
 /**
  * Splits an image into rectangles of at most 2048 x 512 pixels (those of one colour may be higher) and stores what
  * Tight compresses of each. `to` must have room for 3 bytes per pixel, or `pixelBytes` if that is more; `records` for
- * one record per tile. Without `photos` there are none.
+ * one record per tile.
  * @returns the number of rectangles
  * @throws RangeError when a buffer is too small
  */
 export function packTightRects(
   pixels: Pixels,
   as: PixelParts,
-  photos: boolean,
+  photos: Photos,
   to: Uint8Array,
   records: Int32Array,
 ): number {
