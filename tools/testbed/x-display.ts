@@ -23,21 +23,10 @@ export class XDisplay implements AsyncDisposable {
   /** Starts Xvfb with a screen of this size. Returns when programs can connect. */
   static async start(width: number, height: number): Promise<XDisplay> {
     const folder = await mkdtemp(join(tmpdir(), 'x-'));
-    const server = spawn(
-      'setpriv',
-      [
-        '--pdeathsig',
-        'KILL',
-        '--',
-        'Xvfb',
-        '-displayfd',
-        '3',
-        '-screen',
-        '0',
-        `${width}x${height}x24`,
-      ].concat(['-fbdir', folder, '-nolisten', 'tcp']),
-      { stdio: ['ignore', 'ignore', 'ignore', 'pipe'] },
-    );
+    // Without -noreset it forgets everything, the pointer too, whenever the last program has left.
+    const screen = ['-noreset', '-screen', '0', `${width}x${height}x24`, '-fbdir', folder];
+    const command = ['--pdeathsig', 'KILL', '--', 'Xvfb', '-displayfd', '3', '-nolisten', 'tcp', ...screen];
+    const server = spawn('setpriv', command, { stdio: ['ignore', 'ignore', 'ignore', 'pipe'] });
     const number = await new Promise<string>((resolve, reject) => {
       server.once('error', reject);
       server.once('exit', () => reject(new Error('Xvfb ended')));
