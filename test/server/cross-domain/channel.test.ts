@@ -211,6 +211,27 @@ describe('SEND', () => {
     expect(flood).toThrow('does not take what is sent');
   });
 
+  test('in many small parts that nobody takes ends like one of many bytes (S7)', () => {
+    const { guest } = connected();
+    const flood = () => {
+      for (let i = 0; i < 30_000; i++) guest.context.submit(sendCommand(text('tiny')));
+    };
+    expect(flood).toThrow('does not take what is sent');
+  });
+
+  test('whose bytes have gone in part when the guest leaves closes its descriptors once', () => {
+    const { guest, socket } = connected();
+    const large = Buffer.alloc(60_000);
+    for (let i = 0; i < 8; i++) guest.context.submit(sendCommand(large, [[READ_PIPE, PIPE + i]]));
+    const { data, fds } = take(socket);
+    closeAll(fds);
+    expect(data.length % large.length).toBeGreaterThan(0);
+    // Whoever closes a descriptor twice closes one of these.
+    const others = Array.from({ length: 20 }, () => createEventfd());
+    guest[Symbol.dispose]();
+    closeAll(others);
+  });
+
   test('of a buffer that is detached and gone right after it: the compositor keeps the pixels (S8)', () => {
     const { guest, socket } = connected();
     const bytes = new Uint8Array(4096).fill(5);
@@ -421,6 +442,27 @@ describe('RECEIVE', () => {
     expect(messages[3]).toMatchObject({ id: 0xffff_ffff, hangUp: 1 });
     expect(await guest.isSilent()).toBe(true);
     expect(() => guest.context.submit(sendCommand(text('abcd')))).toThrow('there is no channel');
+  });
+
+  test.each([
+    [
+      'something unread',
+      (guest: GuestChannel) => guest.context.submit(sendCommand(text('unread'))),
+      () => {},
+    ],
+    ['the guest writing', () => {}, (guest: GuestChannel) => guest.context.submit(sendCommand(text('late')))],
+  ])('has what the compositor said last, also when it leaves with %s', async (_, before, after) => {
+    const { guest, compositor, socket } = connected();
+    before(guest);
+    FakeCompositor.send(socket, text('last'));
+    compositor.hangUp(socket);
+    after(guest);
+    expect((await guest.messages(4)).map(({ data }) => data.toString('latin1'))).toEqual([
+      'last',
+      '\x01\0\0\0',
+      '',
+      '',
+    ]);
   });
 
   test('of a guest that does not poll is read ahead a little, and then left where it is', async () => {
