@@ -64,6 +64,9 @@ const MAX_UNWRITTEN_BYTES = 64 * 2 ** 20;
 const FIRST_ID = 2;
 /** Read ahead for a guest that is slow, so that the compositor does not lose patience. */
 const MAX_WAITING_BYTES = 256 * 1024;
+/** Answers of our own to a guest that asks and does not listen; small ones cost more than their bytes. */
+const MAX_INBOX_BYTES = 16 * 2 ** 20;
+const MAX_INBOX_PIECES = 20_000;
 /** Of a READ to nobody: every guest that does not know it gives up. */
 const NO_PIPE = 0xffff_ffff;
 
@@ -237,9 +240,13 @@ export class CrossDomainContext implements Context {
     if (memory) {
       this.#requireSize(sizeBytes, memory.sizeBytes);
       this.#memories.delete(id);
-      const initial = readMemory(memory.fd, memory.sizeBytes);
-      closeSync(memory.fd);
-      return { initial, close: () => {} };
+      try {
+        return { initial: readMemory(memory.fd, memory.sizeBytes), close: () => {} };
+      } catch (error) {
+        return fail(`received memory ${id} cannot be read: ${(error as Error).message}`);
+      } finally {
+        closeSync(memory.fd);
+      }
     }
     const required = this.#requirements.get(id);
     if (required === undefined) return fail(`no image of id ${blobId}`);
@@ -266,11 +273,10 @@ export class CrossDomainContext implements Context {
     clearImmediate(this.#turn);
     this.#credits = [];
     this.#dropChannel();
-    for (const pipe of this.#readPipes.values()) pipe.close();
+    this.#closeReadPipes();
     for (const pipe of this.#writePipes.values()) pipe.close();
     for (const pipe of this.#endingPipes) pipe.close();
     for (const { fd } of this.#memories.values()) closeSync(fd);
-    this.#readPipes.clear();
     this.#writePipes.clear();
     this.#memories.clear();
     this.#handovers.close();
@@ -448,6 +454,8 @@ export class CrossDomainContext implements Context {
     }
     this.#fromGuest.dropThese(droppedFds);
     this.#enqueue(reply, []);
+    if (this.#inboxBytes > MAX_INBOX_BYTES || this.#inbox.length > MAX_INBOX_PIECES)
+      throw new Error('the guest does not take what it is answered');
   }
 
   #write(body: Uint8Array): void {
@@ -491,20 +499,32 @@ export class CrossDomainContext implements Context {
     this.#deliver();
   }
 
+  /** Takes ownership of the descriptor. Throws when the guest has not done with too many. */
   #makeItem(fd: number): Item {
+    try {
+      return this.#itemOf(fd);
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+  }
+
+  #itemOf(fd: number): Item {
     const { kind, sizeBytes } = classify(fd);
-    const id = this.#nextId++;
     if (kind === 'memory' && sizeBytes <= MAX_RECEIVED_BYTES && this.#memories.size < MAX_ITEMS) {
+      const id = this.#nextId++;
       this.#memories.set(id, { fd, sizeBytes });
       return { type: CROSS_DOMAIN_ID_TYPE_VIRTGPU_BLOB, id, sizeBytes };
     }
-    const isPipe = kind === 'pipe' && this.#writePipes.size < MAX_ITEMS;
-    if (!isPipe) {
+    if (this.#writePipes.size >= MAX_ITEMS) throw new Error('the guest leaves too many pipes open');
+    // What cannot be passed on is a pipe that nobody reads: the guest's descriptors stay in step.
+    const pipe = new WritePipe(kind === 'pipe' ? fd : undefined);
+    if (kind !== 'pipe') {
       this.#channels.note('a descriptor of the compositor means nothing to guests', { kind, sizeBytes });
       closeSync(fd);
     }
-    // What cannot be passed on is a pipe that nobody reads: the guest's descriptors stay in step.
-    this.#writePipes.set(id, new WritePipe(isPipe ? fd : undefined));
+    const id = this.#nextId++;
+    this.#writePipes.set(id, pipe);
     return { type: CROSS_DOMAIN_ID_TYPE_WRITE_PIPE, id, sizeBytes: 0 };
   }
 
@@ -540,7 +560,7 @@ export class CrossDomainContext implements Context {
   /** The stream goes first, then one pipe after the other. */
   #nextMessage(): Uint8Array | undefined {
     if (this.#inbox.length > 0) return this.#nextReceive();
-    return this.#closing?.shift() ?? this.#nextRead();
+    return this.#closing ? this.#closing.shift() : this.#nextRead();
   }
 
   /** As many whole messages as fit, with at most one pipe: some guests understand no more. */
@@ -582,7 +602,10 @@ export class CrossDomainContext implements Context {
 
   // ---- the end of a channel ----
 
-  /** What has come is still delivered; then the guest is told, in the three ways that guests understand. */
+  /**
+   * What has come in the stream is still delivered; then the guest is told, in the three ways that guests understand.
+   * What pipes hold is dropped.
+   */
   #disconnect(reason: string): void {
     if (this.#closing || this.#closed) return;
     this.#channels.note('a channel has ended', { reason });
@@ -595,7 +618,13 @@ export class CrossDomainContext implements Context {
       readMessage(NO_PIPE, { bytes: new Uint8Array(0), hangUp: true }),
     ];
     this.#dropChannel();
+    this.#closeReadPipes();
     this.#deliver();
+  }
+
+  #closeReadPipes(): void {
+    for (const pipe of this.#readPipes.values()) pipe.close();
+    this.#readPipes.clear();
   }
 
   #dropChannel(): void {

@@ -2,10 +2,12 @@
  * The channel to a compositor, with one that does what the test says. The names in brackets are those of the list of
  * acceptance tests that the project keeps.
  */
-import { closeSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, constants, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { createEventfd, createMemfd, createPipe, socketPair } from '../../../native/index.ts';
+import type { WaylandStream } from '../../../server/cross-domain/context.ts';
+import { GpuFault } from '../../../server/gpu/fault.ts';
 import { openFds } from '../../support/fake-client.ts';
 import { fakeResource } from '../../support/fake-resource.ts';
 import {
@@ -14,6 +16,7 @@ import {
   FakeCompositor,
   fakeBuffer,
   GuestChannel,
+  passThrough,
   QUERY,
   sendCommand,
   words,
@@ -394,6 +397,31 @@ describe('RECEIVE', () => {
     expect(Buffer.from(guest.context.createBlob(3n, 10).initial!).toString()).toBe('abcd\0\0\0\0\0\0');
   });
 
+  test('of memory that cannot be read is refused, and its id is used up', async () => {
+    const { guest, socket } = connected();
+    const memory = createMemfd('a', 10);
+    const writeOnly = openSync(`/proc/self/fd/${memory}`, constants.O_WRONLY);
+    FakeCompositor.send(socket, text('abcd'), [writeOnly]);
+    closeAll([memory, writeOnly]);
+    await guest.messages(1);
+    expect(() => guest.context.createBlob(2n, 10)).toThrow(GpuFault);
+    expect(() => guest.context.createBlob(2n, 10)).toThrow('no image of id 2');
+  });
+
+  test('of more descriptors than a guest may leave open ends the channel', async () => {
+    const { guest, socket } = connected();
+    const event = createEventfd();
+    for (let i = 0; i < 4096 / 16; i++) {
+      FakeCompositor.send(socket, text('many'), new Array(16).fill(event));
+      await guest.messages(1);
+    }
+    expect(guest.notes.filter((note) => note.includes('ended'))).toEqual([]);
+    FakeCompositor.send(socket, text('more'), [event]);
+    closeSync(event);
+    await guest.messages(3);
+    expect(guest.notes.at(-1)).toBe('a channel has ended: the guest leaves too many pipes open');
+  });
+
   test('of descriptors that mean nothing to guests keeps all others in step (P10)', async () => {
     const { guest, socket } = connected();
     const [read, write] = createPipe();
@@ -533,6 +561,20 @@ describe('pipes', () => {
     closeAll(fds);
   });
 
+  test('are dropped when the compositor leaves: after the end nothing comes', async () => {
+    const { guest, compositor, socket } = connected();
+    guest.context.submit(sendCommand(text('recv'), [[READ_PIPE, PIPE]]));
+    const { fds } = take(socket);
+    writeSync(fds[0]!, text('too late'));
+    await sleep(5);
+    compositor.hangUp(socket);
+    await sleep(5);
+    expect(await guest.messages(3)).toMatchObject([{ command: 5 }, { command: 5 }, { id: 0xffff_ffff }]);
+    expect(await guest.isSilent()).toBe(true);
+    expect(() => writeSync(fds[0]!, text('nobody'))).toThrow('EPIPE');
+    closeAll(fds);
+  });
+
   test('let what the compositor says go first', async () => {
     const { guest, socket } = connected();
     guest.context.submit(sendCommand(text('recv'), [[READ_PIPE, PIPE]]));
@@ -629,6 +671,24 @@ describe('pipes', () => {
 });
 
 describe('the end', () => {
+  test.each([
+    ['17 MiB', 60_000, 300],
+    ['30,000 words', 4, 30_000],
+  ])('comes to a guest that asks and does not listen, after %s', (_, sizeBytes, count) => {
+    using compositor = new FakeCompositor();
+    const echo = (): WaylandStream => ({
+      ...passThrough(),
+      fromGuest: (bytes) => ({ forward: [], reply: bytes, droppedFds: [] }),
+    });
+    using guest = new GuestChannel(compositor.path, echo).init();
+    const ask = () => guest.context.submit(sendCommand(Buffer.alloc(sizeBytes)));
+    const flood = () => {
+      for (let i = 0; i < count; i++) ask();
+    };
+    expect(flood).toThrow('the guest does not take what it is answered');
+    expect(ask).toThrow('there is no channel');
+  });
+
   test('of a context closes all it had (T1)', () => {
     const before = openFds();
     const compositor = new FakeCompositor();
