@@ -10,6 +10,7 @@ import {
   WOULD_BLOCK,
   WRITABLE,
 } from '../../native/index.ts';
+import type { LentFd } from '../gpu/backend.ts';
 
 /** What the other side has not taken; more, and the connection is given up. */
 const MAX_UNSENT_BYTES = 16 * 2 ** 20;
@@ -22,16 +23,10 @@ const MAX_FDS = 253;
 const GONE: readonly string[] = ['EPIPE', 'ECONNRESET'];
 const NOBODY_READS = -2;
 
-/** A descriptor on its way out. Released once it has been sent, or never will be. */
-export interface OutgoingFd {
-  readonly fd: number;
-  release(): void;
-}
-
 interface Outgoing {
   readonly bytes: Uint8Array;
   at: number;
-  readonly fds: readonly OutgoingFd[];
+  readonly fds: readonly LentFd[];
 }
 
 export interface ChannelEvents {
@@ -70,7 +65,7 @@ export class Channel {
    * Sends, or keeps in order for later. Descriptors go with the first byte. Throws when too much is waiting. To a side
    * that has gone it sends nothing, and does not fail: what that side has said last is still to be read, then `ended`.
    */
-  send(bytes: Uint8Array, fds: readonly OutgoingFd[]): void {
+  send(bytes: Uint8Array, fds: readonly LentFd[]): void {
     this.#unsent.push({ bytes, at: 0, fds });
     this.#unsentBytes += bytes.length;
     if (this.#unsent.length === 1) this.#flush();

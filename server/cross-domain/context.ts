@@ -5,11 +5,18 @@
  */
 import { closeSync } from 'node:fs';
 import { createPipe } from '../../native/index.ts';
-import type { AttachedResource, Context, ContextBlob, ContextHost, Counters } from '../gpu/backend.ts';
+import type {
+  AttachedResource,
+  Context,
+  ContextBlob,
+  ContextHost,
+  Counters,
+  LentFd,
+} from '../gpu/backend.ts';
 import { GpuFault } from '../gpu/fault.ts';
 import { VIRTIO_GPU_MAP_CACHE_CACHED, VIRTIO_GPU_RESP_ERR_UNSPEC } from '../gpu/protocol.ts';
 import { type Codec, encode, viewOf } from '../wire.ts';
-import { Channel, type OutgoingFd } from './channel.ts';
+import { Channel } from './channel.ts';
 import { type Handover, Handovers } from './handovers.ts';
 import { linearLayout } from './images.ts';
 import { classify, type PipeData, ReadPipe, WritePipe } from './pipes.ts';
@@ -186,7 +193,7 @@ export class CrossDomainContext implements Context {
   #channel: Channel | undefined;
   #stream: WaylandStream | undefined;
   /** Descriptors that have come and not gone on yet, by the order in which they came. */
-  readonly #fromGuest = new Waiting<OutgoingFd>((one) => one.release());
+  readonly #fromGuest = new Waiting<LentFd>((one) => one.release());
   readonly #fromHost = new Waiting<number>((fd) => closeSync(fd));
   /** What has come for the guest, in order. */
   readonly #inbox: Incoming[] = [];
@@ -265,6 +272,7 @@ export class CrossDomainContext implements Context {
 
   detach(resourceId: number): void {
     this.#attached.delete(resourceId);
+    this.#handovers.lookLater();
   }
 
   close(): void {
@@ -415,7 +423,7 @@ export class CrossDomainContext implements Context {
         const resource = this.#attached.get(id);
         if (resource?.kind !== 'host3d') return fail(`resource ${id} is no buffer of this context`);
         const handover = this.#handovers.of(resource);
-        this.#fromGuest.add(this.#outgoingBuffer(handover));
+        this.#fromGuest.add(handover.lend());
         return { kind: 'blob', resourceId: id, sizeBytes: resource.sizeBytes, handover };
       }
       case CROSS_DOMAIN_ID_TYPE_READ_PIPE:
@@ -426,12 +434,8 @@ export class CrossDomainContext implements Context {
     }
   }
 
-  #outgoingBuffer(handover: Handover): OutgoingFd {
-    return { fd: handover.fd, release: this.#handovers.pin(handover) };
-  }
-
   /** A pipe that the host will write to; the guest has chosen the id. */
-  #openReadPipe(id: number): OutgoingFd {
+  #openReadPipe(id: number): LentFd {
     if (
       id < CROSS_DOMAIN_FIRST_READ_PIPE ||
       this.#readPipes.has(id) ||

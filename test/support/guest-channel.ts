@@ -242,8 +242,8 @@ export function fakeBuffer(id: number, bytes: Uint8Array): AttachedResource & { 
       const fd = createMemfd('copy', bytes.length, { seals: 'size' });
       let open = true;
       return {
-        fd,
         kind: 'copy',
+        lend: () => ({ fd, release: () => {} }),
         sizeBytes: bytes.length,
         refresh(offset, lengthBytes) {
           if (!resource.isThere) return undefined;
