@@ -60,8 +60,12 @@ const MAX_GUEST_PAGE_BYTES = 65_536;
 const MAX_PAYLOAD_BYTES = 65_536;
 /** Sizes of Wayland's pools are signed 32-bit numbers. */
 const MAX_IMAGE_BYTES = 2 ** 31 - PAGE_BYTES;
-/** Different images that one guest program may ask about. */
-const MAX_REQUIREMENTS = 65_536;
+/** Different images that one guest program may ask about: one that is resized asks about each size. */
+const MAX_IMAGES = 8192;
+/** In all contexts together. When there are as many, each context may still have some. */
+const MAX_IMAGES_OF_ALL = 65_536;
+const MAX_OBJECTS_OF_ALL = 262_144;
+const MAX_WHEN_SCARCE = 1024;
 /** Pipes to write to and received memory that one guest program may have: as many as the compositor has sent. */
 const MAX_ITEMS = 4096;
 /** Pipes to read from: the guest makes them. */
@@ -89,6 +93,8 @@ export interface SentBlob {
 export interface WaylandStream {
   readonly failure: Error | undefined;
   readonly counters: Counters;
+  /** Objects of the protocol that exist now. */
+  readonly objectCount: number;
   fromGuest(bytes: Uint8Array, fds: readonly GuestFd<SentBlob>[]): FromGuest<SentBlob>;
   fromHost(bytes: Uint8Array, fdCount: number): FromHost;
   closing(message: string): Uint8Array;
@@ -101,8 +107,17 @@ export interface WaylandChannel {
   makeStream(context: ContextHost): WaylandStream;
 }
 
+/** What all contexts of a device have made together, which each gives back at its end. */
+export interface Shared {
+  /** Different images asked about. */
+  images: number;
+  /** Objects of the protocol. */
+  objects: number;
+}
+
 /** Where contexts of a device connect to, and what they count. */
 export interface Channels {
+  readonly shared: Shared;
   readonly host: ContextHost;
   /** Undefined where guests have none. */
   readonly wayland: WaylandChannel | undefined;
@@ -192,6 +207,8 @@ export class CrossDomainContext implements Context {
   #rings: Rings | undefined;
   #channel: Channel | undefined;
   #stream: WaylandStream | undefined;
+  /** Objects of the stream that have been counted. */
+  #objects = 0;
   /** Descriptors that have come and not gone on yet, by the order in which they came. */
   readonly #fromGuest = new Waiting<LentFd>((one) => one.release());
   readonly #fromHost = new Waiting<number>((fd) => closeSync(fd));
@@ -277,6 +294,8 @@ export class CrossDomainContext implements Context {
 
   close(): void {
     this.#channels.ended(this.counters);
+    this.#channels.shared.images -= this.#ids.size;
+    this.#channels.shared.objects -= this.#objects;
     this.#closed = true;
     clearImmediate(this.#turn);
     this.#credits = [];
@@ -364,7 +383,10 @@ export class CrossDomainContext implements Context {
   #idOf(image: string, sizeBytes: number): number {
     const known = this.#ids.get(image);
     if (known !== undefined) return known;
-    if (this.#ids.size >= MAX_REQUIREMENTS) fail('too many different images');
+    const { shared } = this.#channels;
+    const most = shared.images < MAX_IMAGES_OF_ALL ? MAX_IMAGES : MAX_WHEN_SCARCE;
+    if (this.#ids.size >= most) fail('too many different images');
+    shared.images++;
     const id = this.#nextId++;
     this.#ids.set(image, id);
     this.#requirements.set(id, sizeBytes);
@@ -460,6 +482,16 @@ export class CrossDomainContext implements Context {
     this.#enqueue(reply, []);
     if (this.#inboxBytes > MAX_INBOX_BYTES || this.#inbox.length > MAX_INBOX_PIECES)
       throw new Error('the guest does not take what it is answered');
+    this.#countObjects();
+  }
+
+  #countObjects(): void {
+    const { shared } = this.#channels;
+    const count = this.#stream?.objectCount ?? 0;
+    shared.objects += count - this.#objects;
+    this.#objects = count;
+    if (shared.objects > MAX_OBJECTS_OF_ALL && count > MAX_WHEN_SCARCE)
+      throw new Error('there are too many objects of the protocol');
   }
 
   #write(body: Uint8Array): void {
@@ -500,6 +532,7 @@ export class CrossDomainContext implements Context {
     this.#fromHost.dropThese(droppedFds);
     if (reply.length > 0) this.#channel?.send(reply, []);
     if (stream.failure) this.#disconnect(stream.failure.message);
+    this.#countObjects();
     this.#deliver();
   }
 

@@ -14,6 +14,7 @@ import type { HostSide } from './kit.ts';
 /** Our host side, without a device around it. */
 export function ourHost(compositorPath: string): HostSide {
   const context = new CrossDomainContext({
+    shared: { images: 0, objects: 0 },
     host: { contextId: 1, name: 'vector' },
     wayland: {
       connect: () => connectUnix(compositorPath),

@@ -45,6 +45,24 @@ function connected(): { guest: GuestChannel; compositor: FakeCompositor; socket:
 }
 
 const take = FakeCompositor.take;
+/** What a pipe holds, until its end. */
+async function readAll(fd: number): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  for (let idle = 0; idle < 1000; ) {
+    const bytes = Buffer.alloc(65_536);
+    try {
+      const count = readSync(fd, bytes);
+      if (count === 0) return Buffer.concat(parts);
+      parts.push(bytes.subarray(0, count));
+      idle = 0;
+    } catch {
+      idle++;
+      await sleep(1);
+    }
+  }
+  throw new Error('the end of the pipe does not come');
+}
+
 function closeAll(fds: readonly number[]): void {
   for (const fd of fds) closeSync(fd);
 }
@@ -603,30 +621,30 @@ describe('pipes', () => {
     closeSync(read);
   });
 
-  test('whose reader has stopped cost a limited amount, and others go on (W5)', async () => {
+  test('whose reader has stopped keep what is written in order, however small the parts, and others go on (W5)', async () => {
     const { guest, socket } = connected();
     const [read, write] = createPipe();
     FakeCompositor.send(socket, text('send'), [write]);
     closeSync(write);
     await guest.messages(1);
-    for (let i = 0; i < 100; i++) guest.context.submit(writeCommand(2, Buffer.alloc(60_000)));
+    const written = Buffer.alloc(3 * MiB).map((_, i) => (i * 7) ^ (i >> 9));
+    for (let at = 0, part = 1; at < written.length; at += part, part = (part * 5 + 1) % 9001)
+      guest.context.submit(writeCommand(2, written.subarray(at, at + part)));
     FakeCompositor.send(socket, text('live'));
     expect((await guest.messages(1))[0]?.data.toString()).toBe('live');
-    let length = 0;
-    const bytes = Buffer.alloc(65_536);
     guest.context.submit(writeCommand(2, new Uint8Array(0), 1));
-    for (let idle = 0; idle < 200; ) {
-      try {
-        const count = readSync(read, bytes);
-        if (count === 0) break;
-        length += count;
-        idle = 0;
-      } catch {
-        idle++;
-        await sleep(1);
-      }
-    }
-    expect(length).toBe(6_000_000);
+    expect((await readAll(read)).equals(written)).toBe(true);
+    closeSync(read);
+  });
+
+  test('whose reader has stopped end when 64 MiB are waiting: he finds what the pipe itself holds (W5)', async () => {
+    const { guest, socket } = connected();
+    const [read, write] = createPipe();
+    FakeCompositor.send(socket, text('send'), [write]);
+    closeSync(write);
+    await guest.messages(1);
+    for (let i = 0; i < 1200; i++) guest.context.submit(writeCommand(2, Buffer.alloc(60_000)));
+    expect((await readAll(read)).length).toBeLessThanOrEqual(65_536);
     closeSync(read);
   });
 
@@ -668,6 +686,32 @@ describe('pipes', () => {
     expect(Buffer.concat(parts).equals(bytes)).toBe(true);
     expect(heard).toBeGreaterThan(5);
   }, 60_000);
+});
+
+describe('what all contexts have together', () => {
+  test('has a limit: when it is reached, whoever has much gets no more, and whoever has little does', () => {
+    using compositor = new FakeCompositor();
+    const shared = { images: 65_536, objects: 262_144 };
+    let objectCount = 1000;
+    const stream = (): WaylandStream => ({
+      ...passThrough(),
+      get objectCount() {
+        return objectCount;
+      },
+    });
+    using guest = new GuestChannel(compositor.path, stream, shared).init();
+    const say = () => guest.context.submit(sendCommand(text('word')));
+    const ask = (width: number) => guest.context.submit(command(2, words(width, 1, 0x2020_3852, 0x11)));
+    say();
+    for (let width = 1; width <= 1024; width++) ask(width);
+    expect(shared).toEqual({ images: 65_536 + 1024, objects: 262_144 + 1000 });
+    ask(1);
+    expect(() => ask(1025)).toThrow('too many different images');
+    objectCount = 1025;
+    expect(say).toThrow('too many objects of the protocol');
+    guest[Symbol.dispose]();
+    expect(shared).toEqual({ images: 65_536, objects: 262_144 });
+  });
 });
 
 describe('the end', () => {
