@@ -7,6 +7,7 @@ import { closeSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connectUnix, createPipe, listenUnix, SystemError } from '../../native/index.ts';
+import { viewOf } from '../wire.ts';
 import { Channel } from './channel.ts';
 import { eventNamed, type MessageSpec, requestNamed } from './wayland/schema.ts';
 import { Cutter } from './wayland/stream.ts';
@@ -141,7 +142,7 @@ export class SecurityContext implements Disposable {
 
   /** Looks at an event; true when nothing more is to be learned. */
   #isLast(channel: Channel, message: Uint8Array): boolean {
-    const view = new DataView(message.buffer, message.byteOffset);
+    const view = viewOf(message);
     const id = view.getUint32(0, true);
     const opcode = view.getUint16(4, true);
     if (id === REGISTRY && opcode === GLOBAL.opcode && !this.#open) {

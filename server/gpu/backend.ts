@@ -57,8 +57,6 @@ export interface WindowMemory {
   read(offset: number, into: Uint8Array): void;
   /** A range as pixels, read when somebody asks; `offset` says where it is then. */
   pixels(offset: () => number | undefined): PixelSource;
-  /** Host memory behind the window now. */
-  populatedBytes(): number;
 }
 
 /** A descriptor on its way to a process of the host. Released once it has been sent, or never will be. */
