@@ -45,6 +45,15 @@ function connected(): { guest: GuestChannel; compositor: FakeCompositor; socket:
 }
 
 const take = FakeCompositor.take;
+/** The compositor gives the guest a pipe to write to, number 2; what the guest writes comes out here. */
+async function pipeToHost(guest: GuestChannel, socket: number): Promise<number> {
+  const [read, write] = createPipe();
+  FakeCompositor.send(socket, text('send'), [write]);
+  closeSync(write);
+  await guest.messages(1);
+  return read;
+}
+
 /** What a pipe holds, until its end. */
 async function readAll(fd: number): Promise<Buffer> {
   const parts: Buffer[] = [];
@@ -607,10 +616,7 @@ describe('pipes', () => {
 
   test('that the guest writes: everything, then the end; afterwards nothing (W4)', async () => {
     const { guest, socket } = connected();
-    const [read, write] = createPipe();
-    FakeCompositor.send(socket, text('send'), [write]);
-    closeSync(write);
-    await guest.messages(1);
+    const read = await pipeToHost(guest, socket);
     guest.context.submit(writeCommand(2, text('hello, ')));
     guest.context.submit(writeCommand(2, text('world'), 1));
     const bytes = Buffer.alloc(100);
@@ -623,10 +629,7 @@ describe('pipes', () => {
 
   test('whose reader has stopped keep what is written in order, however small the parts, and others go on (W5)', async () => {
     const { guest, socket } = connected();
-    const [read, write] = createPipe();
-    FakeCompositor.send(socket, text('send'), [write]);
-    closeSync(write);
-    await guest.messages(1);
+    const read = await pipeToHost(guest, socket);
     const written = Buffer.alloc(3 * MiB).map((_, i) => (i * 7) ^ (i >> 9));
     for (let at = 0, part = 1; at < written.length; at += part, part = (part * 5 + 1) % 9001)
       guest.context.submit(writeCommand(2, written.subarray(at, at + part)));
@@ -639,10 +642,7 @@ describe('pipes', () => {
 
   test('whose reader has stopped end when 64 MiB are waiting: he finds what the pipe itself holds (W5)', async () => {
     const { guest, socket } = connected();
-    const [read, write] = createPipe();
-    FakeCompositor.send(socket, text('send'), [write]);
-    closeSync(write);
-    await guest.messages(1);
+    const read = await pipeToHost(guest, socket);
     for (let i = 0; i < 1200; i++) guest.context.submit(writeCommand(2, Buffer.alloc(60_000)));
     expect((await readAll(read)).length).toBeLessThanOrEqual(65_536);
     closeSync(read);
