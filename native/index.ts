@@ -70,6 +70,7 @@ interface Addon {
   seals(fd: number): number;
   punchHole(fd: number, offset: number, lengthBytes: number): void;
   nextData(fd: number, offset: number): number | undefined;
+  isOpenElsewhere(fd: number): boolean;
   clearRange(fd: number, offset: number, lengthBytes: number): void;
   clearInBackground(
     fd: number,
@@ -367,6 +368,15 @@ export function punchHole(fd: number, offset: number, lengthBytes: number): void
  */
 export function nextData(fd: number, offset: number): number | undefined {
   return addon.nextData(fd, offset);
+}
+
+/**
+ * Whether a file is open or mapped through any other open file description than this one, here or in any other process.
+ * Only asks of files that were opened by a path (`/proc/self/fd/N` is one): a memfd as it was made always says yes.
+ * @throws SystemError when the system does not tell: EACCES for a file of somebody else, EINVAL where there are no leases
+ */
+export function isOpenElsewhere(fd: number): boolean {
+  return addon.isOpenElsewhere(fd);
 }
 
 /**

@@ -3,7 +3,7 @@
  * a driver, a picture and a hard end each. The program is in `rust/`; this side looks at the server while it runs.
  */
 import { execFile, spawn } from 'node:child_process';
-import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -135,12 +135,7 @@ const look: Record<string, (server: Server, guest: number, details: string) => P
 
 /** Eight bytes of the server's side of the window, or new ones for there. */
 function windowWord(server: Server, offset: number, value?: bigint): bigint {
-  const folder = `/proc/${server.pid}/fd`;
-  const name = readdirSync(folder).find((fd) =>
-    readlinkSync(`${folder}/${fd}`).startsWith('/memfd:host-visible'),
-  );
-  if (!name) throw new Error('the server has no window');
-  const fd = openSync(`${folder}/${name}`, 'r+');
+  const fd = openSync(server.windowPath(), 'r+');
   const bytes = Buffer.alloc(8);
   if (value === undefined) {
     readSync(fd, bytes, 0, 8, offset);

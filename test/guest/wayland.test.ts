@@ -401,6 +401,8 @@ describe.each(['weston', 'sway'] as const)('in %s', (kind) => {
           const picture = await soon(
             () => compositor.screenshot(),
             (picture) => isWhite(picture, sides) && simpleShmTime(picture, sides) !== last,
+            // Until the first one, a program has to be loaded.
+            frame === 0 ? 60_000 : undefined,
           );
           expect(simpleShmTime(picture, sides)).not.toBe(last);
           last = simpleShmTime(picture, sides);
