@@ -3,7 +3,7 @@
  * into a table when the server starts; a path that is not in the table is not there.
  */
 import { createHash } from 'node:crypto';
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, extname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -35,6 +35,7 @@ const PLACEHOLDER = 'assets/VERSION/';
 /** @throws when the page has not been built */
 export function readAssets(): Assets {
   const page = pageFolder();
+  if (!existsSync(join(page, 'page.js'))) throw new Error('the page is not built: npm run build:js');
   const core = dirname(createRequire(import.meta.url).resolve('@novnc/novnc'));
   const novnc = dirname(core);
   const files = [

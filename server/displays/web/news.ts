@@ -1,7 +1,7 @@
 /**
  * What a viewer's page is told besides its picture, as JSON in text messages on the same WebSocket: what people can do
  * with the guest, the lights of its keyboard, and how long a message takes to the page and back. At most one message
- * is on its way, however fast a guest blinks.
+ * is on its way, and few come in a second, however fast a guest blinks.
  */
 import type { WebSocket } from 'ws';
 import type { InputNews } from '../viewing/messages.ts';
@@ -11,6 +11,8 @@ import type { Stage } from '../viewing/thread.ts';
 export const NEWS_PROTOCOL = 'vfio-user-gpu';
 
 const PING_INTERVAL_MS = 1000;
+/** A guest can blink faster than anybody sees. */
+const MIN_INTERVAL_MS = 50;
 
 export interface PageNews extends Pick<InputNews, 'hasKeyboard' | 'hasPointer' | 'leds'> {
   /** From a WebSocket ping to its pong, behind whatever was on its way before. Undefined until there was one. */
@@ -30,8 +32,10 @@ export function tellNews(stage: Stage, socket: WebSocket): void {
     const { hasKeyboard, hasPointer, leds } = stage.input;
     const news: PageNews = { hasKeyboard, hasPointer, leds, roundTripMs };
     socket.send(JSON.stringify(news), { binary: false }, () => {
-      isOnItsWay = false;
-      if (isStale) tell();
+      setTimeout(() => {
+        isOnItsWay = false;
+        if (isStale) tell();
+      }, MIN_INTERVAL_MS).unref();
     });
   };
   const ping = () => {

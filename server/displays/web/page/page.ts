@@ -5,6 +5,7 @@
 import { type News, ViewerChannel } from './channel.ts';
 import { HeldModifiers, isModifier, type KeySink, pressCombination, typeText } from './keys.ts';
 import RFB from './novnc/core/rfb.js';
+import { initLogging } from './novnc/core/util/logging.js';
 import { PhoneKeyboard } from './phone-keyboard.ts';
 
 /** As /displays.json has it (server/displays/web/server.ts). */
@@ -183,13 +184,17 @@ let resizing: ReturnType<typeof setTimeout> | undefined;
 
 function watchStage(): void {
   const observer = new ResizeObserver(([entry]) => {
-    const [exact] = entry?.devicePixelContentBoxSize ?? [];
-    stagePixels = exact
-      ? { width: exact.inlineSize, height: exact.blockSize }
-      : {
-          width: Math.round(stage.clientWidth * devicePixelRatio),
-          height: Math.round(stage.clientHeight * devicePixelRatio),
-        };
+    const exact = entry?.devicePixelContentBoxSize?.[0];
+    const pixels = (points: number, counted: number | undefined) => {
+      const computed = points * devicePixelRatio;
+      // A browser that pretends to be another device counts the pixels of its own.
+      return counted !== undefined && Math.abs(counted - computed) < 2 ? counted : Math.round(computed);
+    };
+    const { width, height } = stage.getBoundingClientRect();
+    stagePixels = {
+      width: pixels(width, exact?.inlineSize),
+      height: pixels(height, exact?.blockSize),
+    };
     clearTimeout(resizing);
     resizing = setTimeout(askForSize, RESIZE_DELAY_MS);
   });
@@ -367,21 +372,42 @@ function openPanel(button: HTMLElement, isOpen: boolean): void {
   panel.hidden = !isOpen;
   if (!isOpen) return;
   document.body.style.setProperty('--header', `${document.querySelector('header')?.offsetHeight ?? 48}px`);
-  for (const other of all('[aria-expanded="true"]')) if (other !== button) openPanel(other, false);
+  for (const other of panelButtons) if (other !== button) openPanel(other, false);
+  openMenu(false);
 }
 
+/** In a narrow window the tools are behind a button. */
+function openMenu(isOpen: boolean): void {
+  get('menu').setAttribute('aria-expanded', String(isOpen));
+}
+
+const panelButtons = all('[aria-controls$="-panel"]');
+
 function wirePanels(): void {
-  for (const button of all('[aria-controls]')) {
+  for (const button of panelButtons) {
     const panel = get(button.getAttribute('aria-controls') ?? '');
-    // After its button, so that it is next for the keyboard.
-    button.after(panel);
-    button.addEventListener('click', () => openPanel(button, panel.hidden === true));
-    panel.addEventListener('keydown', (event) => {
-      if (event.key !== 'Escape') return;
+    const close = document.createElement('button');
+    close.type = 'button';
+    close.className = 'close';
+    close.textContent = '×';
+    close.setAttribute('aria-label', `Close: ${panel.getAttribute('aria-label')}`);
+    panel.prepend(close);
+    const leave = () => {
       openPanel(button, false);
-      button.focus();
+      // Where the menu hides the button, the menu's is next to it.
+      (button.offsetParent ? button : get('menu')).focus();
+    };
+    close.addEventListener('click', leave);
+    panel.addEventListener('keydown', (event) => {
+      if (event.key === 'Escape') leave();
     });
+    button.addEventListener('click', () => openPanel(button, panel.hidden === true));
   }
+  get('menu').addEventListener('click', () => {
+    const isOpen = get('menu').getAttribute('aria-expanded') !== 'true';
+    if (isOpen) for (const button of panelButtons) openPanel(button, false);
+    openMenu(isOpen);
+  });
 }
 
 function wireButtons(): void {
@@ -475,6 +501,8 @@ function wireWindow(): void {
   }, 1000);
 }
 
+// It takes the answer "the guest was asked" for a failure, and warns of every change of the size.
+initLogging('error');
 // The token has become a cookie; in the address it would be seen, and kept in the history.
 if (location.search) history.replaceState(null, '', location.pathname + location.hash);
 document.body.dataset.access = isViewOnly ? 'view' : 'control';
