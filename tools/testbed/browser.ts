@@ -4,7 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
-import type { Picture } from './pictures.ts';
+import { decodePng, type Picture } from './pictures.ts';
 
 const EXECUTABLE = '/usr/bin/chromium';
 
@@ -49,7 +49,7 @@ export async function openPage(
   const problems: string[] = [];
   const { host } = new URL(url);
   page.on('console', (message) => {
-    if (message.type() === 'error' || message.type() === 'warning') problems.push(message.text());
+    if (message.type() === 'error') problems.push(message.text());
   });
   page.on('pageerror', (error) => problems.push(error.message));
   const observe = (target: string) => {
@@ -64,24 +64,16 @@ export async function openPage(
 
 /** What noVNC's canvas shows now; undefined while there is none. */
 export async function readCanvas(page: Page): Promise<Picture | undefined> {
-  const read = await page.evaluate<{ width: number; height: number; rgba: string } | undefined>(`(() => {
-    const canvas = document.querySelector('canvas');
-    if (!canvas || canvas.width === 0) return undefined;
-    const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
-    let binary = '';
-    for (let at = 0; at < data.length; at += 0x8000)
-      binary += String.fromCharCode(...data.subarray(at, at + 0x8000));
-    return { width: canvas.width, height: canvas.height, rgba: btoa(binary) };
+  const png = await page.evaluate<string | undefined>(`(() => {
+    const canvas = document.querySelector('#screen canvas');
+    return canvas && canvas.width > 0 ? canvas.toDataURL('image/png').split(',')[1] : undefined;
   })()`);
-  if (!read) return undefined;
-  const { width, height } = read;
-  const rgb = Buffer.from(Buffer.from(read.rgba, 'base64').filter((_, i) => i % 4 !== 3));
-  return { width, height, rgb };
+  return png === undefined ? undefined : decodePng(Buffer.from(png, 'base64'));
 }
 
 /** The point of the page where a pixel of the guest's screen is: its middle. */
 export async function pointOf(page: Page, x: number, y: number): Promise<{ x: number; y: number }> {
-  const canvas = page.locator('canvas');
+  const canvas = page.locator('#screen canvas');
   const box = await canvas.boundingBox();
   const [width, height] = await Promise.all(
     ['width', 'height'].map(async (name) => Number(await canvas.getAttribute(name))),

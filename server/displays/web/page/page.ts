@@ -155,7 +155,10 @@ function prepareCanvas(canvas: HTMLCanvasElement): void {
     if (!isViewOnly && canvas.matches(':focus-visible')) hint();
   });
   canvas.addEventListener('blur', () => {
-    if (isConnected) wasFocused = false;
+    // A screen that is taken away with its connection comes back with the focus.
+    setTimeout(() => {
+      if (canvas.isConnected) wasFocused = false;
+    });
     // Keys come up where nobody hears of it: noVNC lets go of all it holds when the window loses the focus.
     window.dispatchEvent(new Event('blur'));
   });
@@ -163,11 +166,19 @@ function prepareCanvas(canvas: HTMLCanvasElement): void {
   fitPicture(canvas);
 }
 
-/** A picture that is smaller than the window is not blown up; a larger one is made to fit by noVNC. */
+/**
+ * A picture of the size of the window has one pixel for each of the device's, also where the window's size in points
+ * is no whole number. A smaller one is not blown up; a larger one is made to fit by noVNC.
+ */
 function fitPicture(canvas: HTMLCanvasElement): void {
+  const window = stage.getBoundingClientRect();
+  const [width, height] = [canvas.width / devicePixelRatio, canvas.height / devicePixelRatio];
+  const isExact = Math.abs(width - window.width) < 1 && Math.abs(height - window.height) < 1;
   const point = Math.min(1, devicePixelRatio);
-  screenFrame.style.maxWidth = `${canvas.width / point}px`;
-  screenFrame.style.maxHeight = `${canvas.height / point}px`;
+  screenFrame.style.width = isExact ? `${width}px` : '100%';
+  screenFrame.style.height = isExact ? `${height}px` : '100%';
+  screenFrame.style.maxWidth = isExact ? 'none' : `${canvas.width / point}px`;
+  screenFrame.style.maxHeight = isExact ? 'none' : `${canvas.height / point}px`;
   nameScreen();
 }
 
@@ -195,6 +206,8 @@ function watchStage(): void {
       width: pixels(width, exact?.inlineSize),
       height: pixels(height, exact?.blockSize),
     };
+    const canvas = canvasOf();
+    if (canvas) fitPicture(canvas);
     clearTimeout(resizing);
     resizing = setTimeout(askForSize, RESIZE_DELAY_MS);
   });
@@ -320,7 +333,7 @@ function watchKeys(): void {
   window.addEventListener(
     'keyup',
     (event) => {
-      if (event.target === canvasOf() && !isModifier(event.key)) queueMicrotask(() => held.release(keySink));
+      if (event.target === canvasOf() && !isModifier(event.key)) setTimeout(() => held.release(keySink));
     },
     { capture: true },
   );
