@@ -14,6 +14,7 @@ import type {
   Capture,
   CaptureOptions,
   Change,
+  DisplaySummary,
   FrameInfo,
   FromViewing,
   InputEvent,
@@ -191,6 +192,9 @@ export class Viewing {
       case 'taken':
         this.#feeds[message.display]?.taken();
         break;
+      case 'summarize':
+        this.#post({ type: 'summaries', summaries: this.#options.screens.map(summarize) });
+        break;
       case 'answer':
         this.#settle(message.id)?.resolve(message.value);
         break;
@@ -337,6 +341,11 @@ class ScreenFeed implements Viewer {
     this.#damage = new SharedDamage(width, height);
     return { fd, width, height, strideBytes, order, damage: this.#damage.buffer };
   }
+}
+
+function summarize({ index, mode, picture }: Screen): DisplaySummary {
+  const { width, height } = picture ?? mode;
+  return { display: index, mode, isShowing: picture !== undefined, width, height };
 }
 
 /** This file's neighbour, as a worker; in a checkout that is TypeScript, which a worker can run where its parent can. */
