@@ -32,6 +32,10 @@ export interface ServeConfig {
   /** The socket of the host's compositor; undefined: guests have no channel to one. */
   readonly waylandPath: string | undefined;
   readonly waylandPolicyFile: string | undefined;
+  /** Sockets of input devices; undefined: there is no such device. */
+  readonly keyboardSocketPath: string | undefined;
+  readonly tabletSocketPath: string | undefined;
+  readonly touchSocketPath: string | undefined;
   readonly apiSocketPath: string | undefined;
   readonly once: boolean;
   readonly logLevel: LogLevel;
@@ -205,6 +209,9 @@ function serveConfig(args: Arguments): ServeConfig {
     contextTypes: types,
     waylandPath: wayland,
     waylandPolicyFile,
+    keyboardSocketPath: optionalText('--keyboard-socket-path', args.keyboardSocketPath),
+    tabletSocketPath: optionalText('--tablet-socket-path', args.tabletSocketPath),
+    touchSocketPath: optionalText('--touch-socket-path', args.touchSocketPath),
     apiSocketPath: optionalText('--api-socket', args.apiSocket),
     once: args.once === true,
     logLevel: choice('--log-level', args.logLevel, LOG_LEVELS),
@@ -284,6 +291,12 @@ export async function parseCommandLine(
             type: 'string',
             describe: 'JSON file that says what guests may do there',
           })
+          .option('keyboard-socket-path', { type: 'string', describe: 'socket of a virtio keyboard' })
+          .option('tablet-socket-path', {
+            type: 'string',
+            describe: 'socket of a virtio tablet: pointer, buttons and wheel',
+          })
+          .option('touch-socket-path', { type: 'string', describe: 'socket of a virtio touch screen' })
           .option('api-socket', { type: 'string', describe: 'socket of the HTTP control API' })
           .option('once', { type: 'boolean', default: false, describe: 'leave when the client leaves' })
           .option('log-level', { type: 'string', default: 'info', describe: LOG_LEVELS.join(', ') })

@@ -9,4 +9,6 @@ export type { Mode } from './displays/mode.ts';
 export { Screen, type Snapshot } from './displays/screen.ts';
 export { DEFAULT_LIMITS, type GpuLimits } from './gpu/limits.ts';
 export { GpuServer, type GpuServerOptions } from './gpu-server.ts';
+export type { Contact, PointerReport, Seat, SeatClient } from './input/seat.ts';
+export { InputServer, type InputServerOptions } from './input-server.ts';
 export type { Log } from './log.ts';

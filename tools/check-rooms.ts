@@ -66,6 +66,7 @@ export const ROOMS: readonly Room[] = [
     files: 'server/gpu/',
     may: ['server/gpu/', 'pci/', ...FOUNDATION, 'server/displays/display.ts', 'server/displays/edid.ts'],
   },
+  { files: 'server/input/', may: ['server/input/', 'pci/', ...FOUNDATION] },
   {
     files: 'server/backends/',
     may: [
@@ -119,6 +120,11 @@ export const ROOMS: readonly Room[] = [
       'prom-client',
     ],
   },
+  {
+    files: 'server/function-server.ts',
+    may: ['server/host/', 'server/vfio-user/', 'server/log.ts', 'pci/'],
+  },
+  { files: 'server/input-server.ts', may: ['server/function-server.ts', 'server/input/', 'server/log.ts'] },
   { files: 'server/gpu-server.ts', may: ['server/', 'pci/', 'native/', 'node:'] },
   { files: 'server/index.ts', may: ['server/'] },
   { files: 'server/commands/', may: ['server/', 'pci/', 'native/', 'node:'] },

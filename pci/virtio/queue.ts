@@ -5,7 +5,7 @@
  * Ring indices are read and written in place with `Atomics`, which order them against everything around them on
  * every processor. The rest of the ring is plain memory. Views are looked up again whenever the memory map changed.
  */
-import type { GuestMemory, GuestView } from '../ports.ts';
+import type { GuestMemory, GuestView, WorkBudget } from '../ports.ts';
 import { type Chain, ChainWalker, DESCRIPTOR_SIZE, QueueBroken } from './chain.ts';
 
 const VIRTQ_AVAIL_F_NO_INTERRUPT = 1;
@@ -179,5 +179,19 @@ export class SplitQueue {
     const used = memory.view(addresses.used, 6 + USED_ELEMENT_SIZE * size, 'write');
     if (!descriptors || !avail || !used) throw new QueueBroken('rings are not in mapped memory');
     return { epoch: memory.epoch, descriptors, avail, used };
+  }
+}
+
+/** Runs a queue until it is empty (true) or the budget is used up (false). `execute` completes what it is given. */
+export function pump(queue: SplitQueue, budget: WorkBudget, execute: (chain: Chain) => void): boolean {
+  try {
+    while (budget.spend()) {
+      const chain = queue.pop();
+      if (!chain) return true;
+      execute(chain);
+    }
+    return false;
+  } finally {
+    queue.flush();
   }
 }

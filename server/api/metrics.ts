@@ -32,6 +32,13 @@ export interface MetricsSource {
   readonly dmaBytes: number;
   readonly clientConnected: boolean;
   readonly flushes: readonly number[];
+  readonly inputs: readonly {
+    readonly kind: string;
+    readonly counters: Readonly<Record<string, number>>;
+    /** Events that wait for buffers of the guest. */
+    readonly waiting: number;
+    readonly clientConnected: boolean;
+  }[];
 }
 
 interface Sample {
@@ -169,6 +176,24 @@ export function makeRegistry(read: () => MetricsSource): Registry {
   gauge('memory_entries', 'Entries of backing lists', [], (source) => one(source.memoryEntries));
   gauge('dma_windows', 'Windows of guest memory', [], (source) => one(source.dmaWindows));
   gauge('dma_bytes', 'Guest memory that can be reached', [], (source) => one(source.dmaBytes));
+  counter(
+    'input_total',
+    'Input devices: events delivered and got (status), reports without a driver or refused, useless buffers',
+    ['device', 'kind'],
+    ({ inputs }) =>
+      inputs.flatMap(({ kind: device, counters }) =>
+        Object.entries(counters).map(([kind, value]) => ({ labels: { device, kind }, value })),
+      ),
+  );
+  gauge('input_waiting', 'Input events that wait for buffers of the guest', ['device'], ({ inputs }) =>
+    inputs.map(({ kind: device, waiting }) => ({ labels: { device }, value: waiting })),
+  );
+  gauge('input_client_connected', '1 while a VMM is connected to the device', ['device'], ({ inputs }) =>
+    inputs.map(({ kind: device, clientConnected }) => ({
+      labels: { device },
+      value: clientConnected ? 1 : 0,
+    })),
+  );
   gauge('process_resident_bytes', 'Resident memory of the server', [], () => one(process.memoryUsage.rss()));
   return registry;
 }

@@ -51,6 +51,17 @@ export const displaySchema = z
 
 export const displayListSchema = z.object({ displays: z.array(displaySchema) }).openapi('DisplayList');
 
+const clientSchema = z
+  .object({ connected: z.boolean(), maxMsgFds: z.int().nullable() })
+  .openapi({ description: 'the VMM' });
+const guestSchema = z
+  .object({
+    status: z.int().openapi({ description: 'virtio device status; bit 2 (4): the driver is ready' }),
+    features: z.string().nullable().openapi({ description: 'negotiated features, hexadecimal' }),
+    memoryBytes: z.int().openapi({ description: 'guest memory that can be reached' }),
+  })
+  .openapi({ description: 'the driver' });
+
 export const infoSchema = z
   .object({
     name: z.string(),
@@ -58,16 +69,8 @@ export const infoSchema = z
     pid: z.int(),
     uptimeSeconds: z.number(),
     socketPath: z.string(),
-    client: z
-      .object({ connected: z.boolean(), maxMsgFds: z.int().nullable() })
-      .openapi({ description: 'the VMM' }),
-    guest: z
-      .object({
-        status: z.int().openapi({ description: 'virtio device status; bit 2 (4): the driver is ready' }),
-        features: z.string().nullable().openapi({ description: 'negotiated features, hexadecimal' }),
-        memoryBytes: z.int().openapi({ description: 'guest memory that can be reached' }),
-      })
-      .openapi({ description: 'the driver' }),
+    client: clientSchema,
+    guest: guestSchema,
     resources: z.object({
       count: z.int(),
       bytes: z.int(),
@@ -90,6 +93,23 @@ export const infoSchema = z
         reason: z.string().openapi({ example: '/dev/udmabuf works' }),
       })
       .openapi({ description: 'how memory is handed to processes of the host, and why so' }),
+    input: z
+      .object({
+        leds: z
+          .object({ numLock: z.boolean(), capsLock: z.boolean(), scrollLock: z.boolean() })
+          .nullable()
+          .openapi({ description: 'as the guest has set them; null while it has not' }),
+        clients: z.array(z.string()).openapi({ description: 'who uses keyboard and pointer' }),
+        devices: z.array(
+          z.object({
+            kind: z.enum(['keyboard', 'tablet', 'touch']),
+            socketPath: z.string(),
+            client: clientSchema,
+            guest: guestSchema,
+          }),
+        ),
+      })
+      .openapi({ description: 'keyboard and pointer, where there are any' }),
   })
   .openapi('Info');
 

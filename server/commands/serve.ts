@@ -8,6 +8,7 @@ import type { SentBlob } from '../cross-domain/context.ts';
 import { Viewing } from '../displays/viewing/viewing.ts';
 import type { Component, ContextHost } from '../gpu/backend.ts';
 import { GpuServer } from '../gpu-server.ts';
+import { InputServer } from '../input-server.ts';
 import type { Log } from '../log.ts';
 import { makeLogger } from '../logger.ts';
 
@@ -35,18 +36,30 @@ export async function serve(config: ServeConfig, version: string): Promise<numbe
     },
   });
   const viewing = new Viewing({ screens: gpu.screens, log });
-  let api: { close(): Promise<void> } | undefined;
+  /** What is closed at the end, the latest first. */
+  const opened: { close(): void | Promise<void> }[] = [gpu, viewing];
   try {
+    const input = new InputServer({
+      sockets: {
+        keyboard: config.keyboardSocketPath,
+        tablet: config.tabletSocketPath,
+        touch: config.touchSocketPath,
+      },
+      displays: () => gpu.screens.map(({ picture, mode }) => picture ?? mode),
+      log,
+    });
+    opened.push(input);
     if (config.apiSocketPath !== undefined) {
       const { serveApi } = await import('../api/server.ts');
-      api = await serveApi({
+      const api = await serveApi({
         socketPath: config.apiSocketPath,
         version,
         screens: gpu.screens,
         viewing,
-        info: () => gpu.info(version),
-        metricsSource: () => gpu.metrics(),
+        info: () => ({ ...gpu.info(version), input: input.info() }),
+        metricsSource: () => ({ ...gpu.metrics(), inputs: input.metrics() }),
       });
+      opened.push(api);
     }
     announce(log, config);
     const reason = await stop.promise;
@@ -54,9 +67,7 @@ export async function serve(config: ServeConfig, version: string): Promise<numbe
     else log.info({ reason }, 'leaving');
     return reason instanceof Error ? EXIT_INTERNAL : 0;
   } finally {
-    await api?.close();
-    await viewing.close();
-    gpu.close();
+    for (const one of opened.reverse()) await one.close();
   }
 }
 
@@ -113,16 +124,21 @@ async function observeChannels(log: Log): Promise<Pick<CrossDomainOptions, 'obse
 }
 
 /** Tells people, then whoever started us, that a VMM can connect. */
-function announce(log: Log, { socketPath, apiSocketPath }: ServeConfig): void {
+function announce(log: Log, config: ServeConfig): void {
+  const { socketPath, apiSocketPath, keyboardSocketPath, tabletSocketPath, touchSocketPath } = config;
   log.info({ socketPath, apiSocketPath }, 'listening');
-  const device = JSON.stringify({ driver: 'vfio-user-pci', socket: { type: 'unix', path: socketPath } });
-  log.info({ options: `--memory size=1G,shared=on --user-device socket=${socketPath}` }, 'cloud-hypervisor');
-  log.info(
-    {
-      options: `-machine q35,memory-backend=mem -object memory-backend-memfd,id=mem,size=1G,share=on -device '${device}'`,
-    },
-    'QEMU >= 10.1',
+  const paths = [socketPath, keyboardSocketPath, tabletSocketPath, touchSocketPath].filter(
+    (path) => path !== undefined,
   );
+  // cloud-hypervisor takes several values behind one option.
+  const userDevices = paths.map((path) => `socket=${path}`).join(' ');
+  log.info({ options: `--memory size=1G,shared=on --user-device ${userDevices}` }, 'cloud-hypervisor');
+  const devices = paths.map((path) => {
+    const device = JSON.stringify({ driver: 'vfio-user-pci', socket: { type: 'unix', path } });
+    return `-device '${device}'`;
+  });
+  const memory = '-machine q35,memory-backend=mem -object memory-backend-memfd,id=mem,size=1G,share=on';
+  log.info({ options: [memory, ...devices].join(' ') }, 'QEMU >= 10.1');
   const { NOTIFY_SOCKET: notifySocket } = process.env;
   if (notifySocket) {
     try {

@@ -3,6 +3,7 @@ import {
   type DriverSession,
   fromLittleEndian,
   type GuestMemory,
+  pump,
   type VirtioDevice,
   type WorkBudget,
 } from '../../pci/index.ts';
@@ -32,7 +33,7 @@ import {
   VIRTIO_GPU_MAX_SCANOUTS,
   VIRTIO_ID_GPU,
 } from './protocol.ts';
-import { answerCursor, type PumpObserver, pump, runControl } from './queues.ts';
+import { answerCursor, type PumpObserver, runControl } from './queues.ts';
 import { Quota } from './quota.ts';
 import { type Resource, Resources } from './resources.ts';
 import { Scanouts } from './scanouts.ts';

@@ -1,8 +1,5 @@
-/**
- * The pumps of the two queues: pop, decode, execute, complete; one flush at the end. Here guest mistakes become
- * answers.
- */
-import type { Chain, SplitQueue, WorkBudget } from '../../pci/index.ts';
+/** Requests of the two queues: decode, execute, complete. Here guest mistakes become answers. */
+import type { Chain, SplitQueue } from '../../pci/index.ts';
 import {
   encodeResponse,
   isCursorCommand,
@@ -33,20 +30,6 @@ export interface PumpObserver {
   command(type: number, response: number): void;
   /** A request of this type (0: it had none) was refused. */
   refused(type: number, fault: GpuFault): void;
-}
-
-/** Runs a queue until it is empty (true) or the budget is used up (false). `execute` completes what it is given. */
-export function pump(queue: SplitQueue, budget: WorkBudget, execute: (chain: Chain) => void): boolean {
-  try {
-    while (budget.spend()) {
-      const chain = queue.pop();
-      if (!chain) return true;
-      execute(chain);
-    }
-    return false;
-  } finally {
-    queue.flush();
-  }
 }
 
 /** Executes one request of the control queue, and answers it unless that has to wait. */

@@ -26,6 +26,7 @@ export class VfioUserServer {
   readonly #events: ServerEvents;
   readonly #options: ConnectionOptions;
   #connection: Connection | undefined;
+  #retry: NodeJS.Timeout | undefined;
   #closed = false;
 
   /** Listens at `socketPath`. A stale socket there is replaced; a live one, or any other file, is an error. */
@@ -56,6 +57,7 @@ export class VfioUserServer {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    clearTimeout(this.#retry);
     this.#watch.close();
     closeSync(this.#listener);
     // Somebody else may have replaced our socket by now; theirs stays.
@@ -69,9 +71,9 @@ export class VfioUserServer {
     try {
       this.#connect();
     } catch (error) {
-      // No descriptors left, most likely. The client stays in the backlog.
+      // No descriptors left, most likely. The client stays in the backlog, and the timer keeps the process alive.
       this.#log.error({ err: error }, 'a client could not be accepted');
-      setTimeout(() => this.#listen(), RETRY_MS).unref();
+      this.#retry = setTimeout(() => this.#listen(), RETRY_MS);
     }
   }
 

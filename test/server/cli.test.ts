@@ -30,6 +30,9 @@ describe('serve', () => {
       contextTypes: [],
       waylandPath: undefined,
       waylandPolicyFile: undefined,
+      keyboardSocketPath: undefined,
+      tabletSocketPath: undefined,
+      touchSocketPath: undefined,
       apiSocketPath: undefined,
       once: false,
       logLevel: 'info',
@@ -81,10 +84,14 @@ describe('serve', () => {
   test('takes every other option', async () => {
     const line =
       '--socket-path /tmp/x --max-resource-memory 2G --host-visible-size 256M --api-socket /tmp/a --once ' +
-      '--log-level debug --log-format json';
+      '--log-level debug --log-format json ' +
+      '--keyboard-socket-path /tmp/k --tablet-socket-path /tmp/t --touch-socket-path /tmp/u';
     expect(await parse(line)).toMatchObject({
       maxResourceBytes: 2 * 2 ** 30,
       hostVisibleBytes: 256 * 2 ** 20,
+      keyboardSocketPath: '/tmp/k',
+      tabletSocketPath: '/tmp/t',
+      touchSocketPath: '/tmp/u',
       apiSocketPath: '/tmp/a',
       once: true,
       logLevel: 'debug',

@@ -9,6 +9,7 @@ import { z } from 'zod';
 import { type Api, serveApi } from '../../../server/api/server.ts';
 import { Viewing } from '../../../server/displays/viewing/viewing.ts';
 import { GpuServer } from '../../../server/gpu-server.ts';
+import { InputServer } from '../../../server/input-server.ts';
 import { SILENT_LOG } from '../../../server/log.ts';
 import { decodePng } from '../../../tools/testbed/pictures.ts';
 import { viewingHere } from '../../support/viewing.ts';
@@ -16,6 +17,7 @@ import { viewingHere } from '../../support/viewing.ts';
 const folder = mkdtempSync(join(tmpdir(), 'api-'));
 const socketPath = join(folder, 'api.sock');
 let gpu: GpuServer;
+let input: InputServer;
 let api: Api;
 let viewing: Viewing;
 
@@ -28,18 +30,23 @@ beforeAll(async () => {
     ],
   });
   viewing = new Viewing({ screens: gpu.screens, log: SILENT_LOG, start: () => viewingHere(2) });
+  input = new InputServer({
+    sockets: { keyboard: join(folder, 'keyboard.sock') },
+    displays: () => gpu.screens.map(({ mode }) => mode),
+  });
   api = await serveApi({
     socketPath,
     version: '1.2.3',
     screens: gpu.screens,
     viewing,
-    info: () => gpu.info('1.2.3'),
-    metricsSource: () => gpu.metrics(),
+    info: () => ({ ...gpu.info('1.2.3'), input: input.info() }),
+    metricsSource: () => ({ ...gpu.metrics(), inputs: input.metrics() }),
   });
 });
 afterAll(async () => {
   await api.close();
   await viewing.close();
+  input.close();
   gpu.close();
   rmSync(folder, { recursive: true });
 });
@@ -136,6 +143,18 @@ describe('GET /v1/info', () => {
       guest: { status: 0, features: null, memoryBytes: 0 },
       resources: { count: 0, bytes: 0, maxCount: 4096, maxBytes: 536870912 },
       hostVisibleBytes: 0,
+      input: {
+        leds: null,
+        clients: [],
+        devices: [
+          {
+            kind: 'keyboard',
+            socketPath: join(folder, 'keyboard.sock'),
+            client: { connected: false },
+            guest: { status: 0 },
+          },
+        ],
+      },
     });
   });
 });
@@ -246,8 +265,12 @@ describe('the rest', () => {
       'vfio_user_gpu_memory_entries',
       'vfio_user_gpu_dma_windows',
       'vfio_user_gpu_dma_bytes',
+      'vfio_user_gpu_input_total',
+      'vfio_user_gpu_input_waiting',
+      'vfio_user_gpu_input_client_connected',
       'vfio_user_gpu_process_resident_bytes',
     ]);
+    expect(body.toString()).toContain('vfio_user_gpu_input_total{device="keyboard",kind="delivered"} 0');
   });
 
   test('what does not exist is 404, the wrong method too', async () => {
@@ -266,8 +289,8 @@ describe('the rest', () => {
       version: '0',
       screens: gpu.screens,
       viewing,
-      info: () => gpu.info('0'),
-      metricsSource: () => gpu.metrics(),
+      info: () => ({ ...gpu.info('0'), input: input.info() }),
+      metricsSource: () => ({ ...gpu.metrics(), inputs: input.metrics() }),
     });
     expect(existsSync(path)).toBe(true);
     await short.close();
@@ -279,8 +302,8 @@ describe('the rest', () => {
       version: '0',
       screens: [],
       viewing,
-      info: () => gpu.info('0'),
-      metricsSource: () => gpu.metrics(),
+      info: () => ({ ...gpu.info('0'), input: input.info() }),
+      metricsSource: () => ({ ...gpu.metrics(), inputs: input.metrics() }),
     };
     await expect(serveApi({ ...options, socketPath })).rejects.toThrow('in use by a running server');
   });

@@ -22,7 +22,7 @@ async function throughProxy() {
   });
   const [toProxy, fromClient] = socketPair();
   const seen: string[] = [];
-  const ended = relay(fromClient, connectUnix(server.vfioUser.socketPath), (one: TracedMessage) => {
+  const ended = relay(fromClient, connectUnix(server.served.vfioUser.socketPath), (one: TracedMessage) => {
     seen.push(`${one.dir} ${one.command} ${one.fdCount}`);
   });
   const client = new VfioUserClient(toProxy);
@@ -36,7 +36,7 @@ test('messages and descriptors go through in both directions, and are seen', asy
   const fds = eventfds(3);
   const reply = await client.request(DEVICE_SET_IRQS, bodies.setIrqs(0x24, 2, 0, 3), fds);
   expect(reply.flags).toBe(1);
-  server.host.interrupts.fire(2);
+  server.served.host.interrupts.fire(2);
   expect(fds.map(drainEventfd)).toEqual([0, 0, 1]);
   const region = await client.request(DEVICE_GET_REGION_INFO, bodies.regionInfo(4));
   expect(region.fds).toHaveLength(1);

@@ -30,7 +30,7 @@ async function play(
     displays: [{ width: 640, height: 480, refreshHz: 60 }],
     hostVisibleBytes,
   });
-  const client = VfioUserClient.connect(server.vfioUser.socketPath);
+  const client = VfioUserClient.connect(server.served.vfioUser.socketPath);
   const results: Replayed[] = [];
   try {
     if (handshake) await client.handshake();

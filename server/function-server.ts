@@ -1,0 +1,140 @@
+/**
+ * One PCI function on one socket: a virtio device with its PCI face, guest memory, interrupts and the socket a VMM
+ * connects to. What is special about a device is its own business.
+ */
+import { type VirtioDevice, VirtioPciFunction } from '../pci/index.ts';
+import { SHARED_MEMORY_BAR } from '../pci/virtio/transport.ts';
+import { FunctionHost } from './host/device-host.ts';
+import { DmaMap } from './host/guest-memory.ts';
+import { type Log, RateLimitedLog, SILENT_LOG } from './log.ts';
+import { VfioUserServer } from './vfio-user/server.ts';
+
+const SHARING_HINT =
+  'share guest memory: QEMU memory-backend-memfd,share=on; cloud-hypervisor --memory shared=on';
+
+export interface FunctionServerOptions {
+  readonly socketPath: string;
+  readonly device: VirtioDevice;
+  /** 24 bits: base class, sub class, programming interface. */
+  readonly classCode: number;
+  /** Guest memory, for devices that look into it themselves; made here if not given. Closed with the server. */
+  readonly memory?: DmaMap;
+  /** A file that the guest maps as shared memory region `shmid`; it stays the caller's. */
+  readonly window?: { readonly shmid: number; readonly fd: number; readonly sizeBytes: number } | undefined;
+  readonly log?: Log;
+  readonly onDisconnect?: (() => void) | undefined;
+}
+
+export class FunctionServer {
+  readonly memory: DmaMap;
+  readonly fn: VirtioPciFunction;
+  readonly host: FunctionHost;
+  readonly vfioUser: VfioUserServer;
+  /** Doorbells by queue, and guest errors by kind. */
+  readonly doorbells: number[];
+  readonly guestErrors: Record<string, number> = {};
+
+  /** Listens when it returns. Throws when the socket cannot be had; nothing is left behind then. */
+  constructor({ device, window, ...options }: FunctionServerOptions) {
+    const log = options.log ?? SILENT_LOG;
+    const noise = new RateLimitedLog(log);
+    const queueCount = device.queueSizes.length;
+    this.memory = options.memory ?? new DmaMap();
+    this.doorbells = device.queueSizes.map(() => 0);
+    this.host = new FunctionHost({
+      memory: this.memory,
+      vectorCount: queueCount + 1,
+      queueCount,
+      ...(window ? { barMemory: { bar: SHARED_MEMORY_BAR, ...window } } : {}),
+      onFailure: (error) => {
+        log.error({ err: error }, 'device failed: internal error');
+        this.vfioUser.connection?.close();
+      },
+    });
+    this.fn = new VirtioPciFunction(device, {
+      memory: this.memory,
+      interrupts: this.host.interrupts,
+      wake: () => this.host.wake(),
+      observer: {
+        doorbell: (index) => {
+          this.doorbells[index] = (this.doorbells[index] ?? 0) + 1;
+        },
+        guestError: (kind, detail) => {
+          this.guestErrors[kind] = (this.guestErrors[kind] ?? 0) + 1;
+          // Not the guest's fault then: the VMM announced its memory without a file.
+          const hint =
+            this.memory.windowCount > 0 && this.memory.mappedBytes === 0 ? { hint: SHARING_HINT } : {};
+          noise.write('warn', kind, { detail, ...hint }, 'guest error');
+        },
+        emptyFirstDoorbell: (_, address) => void this.#checkSharedMemory(address, log),
+      },
+      msixTableOwner: 'client',
+      classCode: options.classCode,
+      ...(window ? { sharedMemory: window } : {}),
+    });
+    this.host.attach(this.fn, () => this.fn.ringAllDoorbells());
+    try {
+      this.vfioUser = new VfioUserServer(options.socketPath, this.host, log, {
+        disconnected: () => options.onDisconnect?.(),
+      });
+    } catch (error) {
+      this.host.close();
+      throw error;
+    }
+  }
+
+  /** Ends the connection, removes the socket and lets go of guest memory. */
+  close(): void {
+    this.vfioUser.close();
+    this.host.close();
+  }
+
+  /** What is known of the client and its guest: plain data. */
+  info() {
+    const { connection } = this.vfioUser;
+    const features = this.fn.negotiatedFeatures;
+    return {
+      socketPath: this.vfioUser.socketPath,
+      client: { connected: connection !== undefined, maxMsgFds: connection?.client?.maxMsgFds ?? null },
+      guest: {
+        status: this.fn.status,
+        features: features === undefined ? null : `0x${features.toString(16)}`,
+        memoryBytes: this.memory.mappedBytes,
+      },
+    };
+  }
+
+  /** Everything that is counted, at this moment. */
+  metrics() {
+    const { messages, errors } = this.vfioUser.counters;
+    return {
+      doorbells: this.doorbells,
+      interrupts: this.host.interrupts.fired,
+      guestErrors: this.guestErrors,
+      clientMessages: messages,
+      clientErrors: errors,
+      queueDepths: this.fn.queueDepths,
+      dmaWindows: this.memory.windowCount,
+      dmaBytes: this.memory.mappedBytes,
+      clientConnected: this.vfioUser.connection !== undefined,
+    };
+  }
+
+  /**
+   * A guest rings and we see nothing: most likely the VMM gave us memory that it does not share with the guest, which
+   * no message ever says. A client that answers is asked what the guest sees there.
+   */
+  async #checkSharedMemory(availIdxAddress: number, log: Log): Promise<void> {
+    const ours = new Uint8Array(2);
+    this.memory.read(availIdxAddress, ours);
+    const theirs = await this.vfioUser.connection
+      ?.dmaRead(availIdxAddress, ours.length)
+      .catch(() => undefined);
+    if (theirs && Buffer.from(theirs).equals(ours)) return;
+    const certain = theirs !== undefined;
+    const message = certain
+      ? 'guest memory is not shared with this device: it will not work'
+      : 'the guest rings, but no request is to be seen: is its memory shared with this device?';
+    log.warn({ hint: SHARING_HINT }, message);
+  }
+}
