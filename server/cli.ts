@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import yargs from 'yargs';
 import type { Mode } from './displays/mode.ts';
 import { assertMode } from './displays/timing.ts';
+import { LAYOUT_NAMES, type LayoutName } from './input/layouts.ts';
 
 export class UsageError extends Error {
   override readonly name = 'UsageError';
@@ -36,6 +37,8 @@ export interface ServeConfig {
   readonly keyboardSocketPath: string | undefined;
   readonly tabletSocketPath: string | undefined;
   readonly touchSocketPath: string | undefined;
+  /** The guest's, for those who send characters instead of keys. */
+  readonly keyboardLayout: LayoutName;
   readonly apiSocketPath: string | undefined;
   readonly once: boolean;
   readonly logLevel: LogLevel;
@@ -212,6 +215,7 @@ function serveConfig(args: Arguments): ServeConfig {
     keyboardSocketPath: optionalText('--keyboard-socket-path', args.keyboardSocketPath),
     tabletSocketPath: optionalText('--tablet-socket-path', args.tabletSocketPath),
     touchSocketPath: optionalText('--touch-socket-path', args.touchSocketPath),
+    keyboardLayout: choice('--keyboard-layout', args.keyboardLayout, LAYOUT_NAMES),
     apiSocketPath: optionalText('--api-socket', args.apiSocket),
     once: args.once === true,
     logLevel: choice('--log-level', args.logLevel, LOG_LEVELS),
@@ -297,6 +301,11 @@ export async function parseCommandLine(
             describe: 'socket of a virtio tablet: pointer, buttons and wheel',
           })
           .option('touch-socket-path', { type: 'string', describe: 'socket of a virtio touch screen' })
+          .option('keyboard-layout', {
+            type: 'string',
+            default: 'us',
+            describe: `what the guest's keyboard is, for text: ${LAYOUT_NAMES.join(', ')}`,
+          })
           .option('api-socket', { type: 'string', describe: 'socket of the HTTP control API' })
           .option('once', { type: 'boolean', default: false, describe: 'leave when the client leaves' })
           .option('log-level', { type: 'string', default: 'info', describe: LOG_LEVELS.join(', ') })

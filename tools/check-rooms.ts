@@ -27,7 +27,16 @@ export const ROOMS: readonly Room[] = [
   { files: 'server/errors.ts', may: [] },
   { files: 'server/log.ts', may: [] },
   { files: 'server/sockets.ts', may: ['native/', 'node:'] },
-  { files: 'server/cli.ts', may: ['server/displays/mode.ts', 'server/displays/timing.ts', 'node:', 'yargs'] },
+  {
+    files: 'server/cli.ts',
+    may: [
+      'server/displays/mode.ts',
+      'server/displays/timing.ts',
+      'server/input/layouts.ts',
+      'node:',
+      'yargs',
+    ],
+  },
   { files: 'server/logger.ts', may: ['server/cli.ts', 'pino', 'pino-pretty'] },
   { files: 'server/host/contract.ts', may: [] },
   { files: 'server/host/', may: ['server/host/', 'pci/', 'native/', 'server/errors.ts', 'node:'] },

@@ -33,6 +33,7 @@ describe('serve', () => {
       keyboardSocketPath: undefined,
       tabletSocketPath: undefined,
       touchSocketPath: undefined,
+      keyboardLayout: 'us',
       apiSocketPath: undefined,
       once: false,
       logLevel: 'info',
@@ -85,13 +86,14 @@ describe('serve', () => {
     const line =
       '--socket-path /tmp/x --max-resource-memory 2G --host-visible-size 256M --api-socket /tmp/a --once ' +
       '--log-level debug --log-format json ' +
-      '--keyboard-socket-path /tmp/k --tablet-socket-path /tmp/t --touch-socket-path /tmp/u';
+      '--keyboard-socket-path /tmp/k --tablet-socket-path /tmp/t --touch-socket-path /tmp/u --keyboard-layout ch-fr';
     expect(await parse(line)).toMatchObject({
       maxResourceBytes: 2 * 2 ** 30,
       hostVisibleBytes: 256 * 2 ** 20,
       keyboardSocketPath: '/tmp/k',
       tabletSocketPath: '/tmp/t',
       touchSocketPath: '/tmp/u',
+      keyboardLayout: 'ch-fr',
       apiSocketPath: '/tmp/a',
       once: true,
       logLevel: 'debug',
@@ -105,6 +107,7 @@ describe('serve', () => {
     ['--display 1x1', '32'],
     ['--display 100000x800', '8192'],
     ['--display', 'needs a value'],
+    ['--keyboard-layout qwerty', '--keyboard-layout is one of us, us-intl'],
     [`${'--display 640x480 '.repeat(17)}`, '17 displays'],
     ['--max-resource-memory lots', 'not a size'],
     ['--max-resource-memory 99999999999999G', 'too large'],
