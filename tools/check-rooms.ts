@@ -121,11 +121,13 @@ export const ROOMS: readonly Room[] = [
     may: [
       'server/api/',
       'server/displays/',
+      'server/input/',
       'server/sockets.ts',
       'node:',
       '@hono/node-server',
       '@hono/zod-openapi',
       'hono',
+      'hono/',
       'prom-client',
     ],
   },

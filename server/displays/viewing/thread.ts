@@ -255,8 +255,11 @@ export class ViewingThread implements Stage {
   async #beginToFollow(display: number): Promise<() => void> {
     const { canvas, leave } = await this.look(display);
     const tell = (rects: readonly Rect[]) => {
-      const { version, width, height } = canvas;
-      this.#port.postMessage({ type: 'changed', change: { display, version, width, height, rects } });
+      const { version, width, height, cursor } = canvas;
+      this.#port.postMessage({
+        type: 'changed',
+        change: { display, version, width, height, rects, cursor },
+      });
     };
     const follower: Follower = {
       isWaiting: true,

@@ -39,6 +39,7 @@ beforeAll(async () => {
     version: '1.2.3',
     screens: gpu.screens,
     viewing,
+    input: { seat: input.seat, layout: 'us' as const },
     info: () => ({ ...gpu.info('1.2.3'), input: input.info() }),
     metricsSource: () => ({ ...gpu.metrics(), inputs: input.metrics() }),
   });
@@ -97,6 +98,11 @@ describe('the document', () => {
       '/v1/displays',
       '/v1/displays/{display}',
       '/v1/displays/{display}/screenshot',
+      '/v1/displays/{display}/wait',
+      '/v1/displays/{display}/changes',
+      '/v1/input/keys',
+      '/v1/input/text',
+      '/v1/input/pointer',
       '/metrics',
       '/healthz',
     ]);
@@ -268,6 +274,10 @@ describe('the rest', () => {
       'vfio_user_gpu_input_total',
       'vfio_user_gpu_input_waiting',
       'vfio_user_gpu_input_client_connected',
+      'vfio_user_gpu_viewers',
+      'vfio_user_gpu_viewer_updates_total',
+      'vfio_user_gpu_viewer_sent_bytes_total',
+      'vfio_user_gpu_viewers_refused_total',
       'vfio_user_gpu_process_resident_bytes',
     ]);
     expect(body.toString()).toContain('vfio_user_gpu_input_total{device="keyboard",kind="delivered"} 0');
@@ -289,6 +299,7 @@ describe('the rest', () => {
       version: '0',
       screens: gpu.screens,
       viewing,
+      input: { seat: input.seat, layout: 'us' as const },
       info: () => ({ ...gpu.info('0'), input: input.info() }),
       metricsSource: () => ({ ...gpu.metrics(), inputs: input.metrics() }),
     });
@@ -302,6 +313,7 @@ describe('the rest', () => {
       version: '0',
       screens: [],
       viewing,
+      input: { seat: input.seat, layout: 'us' as const },
       info: () => ({ ...gpu.info('0'), input: input.info() }),
       metricsSource: () => ({ ...gpu.metrics(), inputs: input.metrics() }),
     };
