@@ -8,6 +8,7 @@ import yargs from 'yargs';
 import type { Mode } from './displays/mode.ts';
 import { assertMode } from './displays/timing.ts';
 import { LAYOUT_NAMES, type LayoutName } from './input/layouts.ts';
+import type { Address } from './sockets.ts';
 
 export class UsageError extends Error {
   override readonly name = 'UsageError';
@@ -21,6 +22,12 @@ const LOG_FORMATS: readonly LogFormat[] = ['json', 'pretty'];
 /** Kinds of contexts that guests can be offered. */
 export type ContextType = 'cross-domain';
 const CONTEXT_TYPES: readonly ContextType[] = ['cross-domain'];
+
+export interface VncConfig {
+  readonly address: Address;
+  readonly display: number;
+  readonly password: string | undefined;
+}
 
 export interface ServeConfig {
   readonly command: 'serve';
@@ -39,6 +46,10 @@ export interface ServeConfig {
   readonly touchSocketPath: string | undefined;
   /** The guest's, for those who send characters instead of keys. */
   readonly keyboardLayout: LayoutName;
+  readonly vnc: readonly VncConfig[];
+  readonly web: Address | undefined;
+  /** Files. */
+  readonly tls: { readonly certificate: string; readonly key: string } | undefined;
   readonly apiSocketPath: string | undefined;
   readonly once: boolean;
   readonly logLevel: LogLevel;
@@ -78,6 +89,7 @@ export interface TraceConfig {
 
 export type Config = ServeConfig | ScreenshotConfig | ResizeConfig | InspectConfig | TraceConfig;
 
+const LOOPBACK = '127.0.0.1';
 const DEFAULT_DISPLAY = '1280x800@60';
 const DEFAULT_REFRESH_HZ = 60;
 const MAX_DISPLAYS = 16;
@@ -171,6 +183,65 @@ function displayNumber(value: unknown): number {
   return index;
 }
 
+/** `HOST:PORT`, `[IPV6]:PORT`, a port of this machine, or `unix:PATH`. */
+export function parseAddress(text: string): Address {
+  if (text.startsWith('unix:') && text.length > 'unix:'.length) return { path: text.slice('unix:'.length) };
+  const match = /^(?:\[([0-9a-f:.]+)\]:|([^:[\]]*):)?(\d{1,5})$/i.exec(text);
+  const port = Number(match?.[3]);
+  if (!match || port > 65535)
+    throw new UsageError(`"${text}" is not an address; write HOST:PORT or unix:PATH`);
+  return { host: match[1] || match[2] || LOOPBACK, port };
+}
+
+/** Whether only this machine can connect. A name other than localhost may be anything. */
+export function isLocal(address: Address): boolean {
+  if ('path' in address) return true;
+  return /^(localhost|127(\.\d{1,3}){3}|::1)$/i.test(address.host);
+}
+
+/** The first line of a file. */
+function readPassword(path: string): string {
+  let password: string | undefined;
+  try {
+    [password] = readFileSync(path, 'utf8').split(/\r?\n/);
+  } catch (error) {
+    throw new UsageError(`password file ${path}: ${(error as Error).message}`);
+  }
+  if (!password) throw new UsageError(`password file ${path} begins with an empty line`);
+  return password;
+}
+
+function vncConfigs(args: Arguments, displays: number): VncConfig[] {
+  const file = optionalText('--vnc-password-file', args.vncPasswordFile);
+  const password = file === undefined ? undefined : readPassword(file);
+  const addresses = [args.vnc ?? []].flat().map((one) => text('--vnc', one));
+  if (password !== undefined && addresses.length === 0)
+    throw new UsageError('--vnc-password-file needs --vnc');
+  return addresses.map((one, index) => {
+    const [where = '', ...rest] = one.split(',display=');
+    const display = displayNumber(rest[0] ?? Math.min(index, displays - 1));
+    if (display >= displays) throw new UsageError(`--vnc ${one}: there is no display ${display}`);
+    const address = parseAddress(where);
+    if (password === undefined && !isLocal(address)) {
+      throw new UsageError(
+        `--vnc ${one} can be reached from other machines: give --vnc-password-file, and better --tls-certificate too`,
+      );
+    }
+    return { address, display, password };
+  });
+}
+
+function tlsConfig(args: Arguments): ServeConfig['tls'] {
+  const certificate = optionalText('--tls-certificate', args.tlsCertificate);
+  const key = optionalText('--tls-key', args.tlsKey);
+  if (certificate === undefined && key === undefined) return undefined;
+  if (certificate === undefined || key === undefined)
+    throw new UsageError('--tls-certificate and --tls-key go together');
+  if (args.vnc === undefined && args.web === undefined)
+    throw new UsageError('--tls-certificate needs --vnc or --web');
+  return { certificate, key };
+}
+
 type Arguments = Record<string, unknown>;
 
 /** A list like `cross-domain`, or an array of it from a file. */
@@ -216,6 +287,9 @@ function serveConfig(args: Arguments): ServeConfig {
     tabletSocketPath: optionalText('--tablet-socket-path', args.tabletSocketPath),
     touchSocketPath: optionalText('--touch-socket-path', args.touchSocketPath),
     keyboardLayout: choice('--keyboard-layout', args.keyboardLayout, LAYOUT_NAMES),
+    vnc: vncConfigs(args, displays.length),
+    web: args.web === undefined ? undefined : parseAddress(text('--web', args.web)),
+    tls: tlsConfig(args),
     apiSocketPath: optionalText('--api-socket', args.apiSocket),
     once: args.once === true,
     logLevel: choice('--log-level', args.logLevel, LOG_LEVELS),
@@ -306,6 +380,17 @@ export async function parseCommandLine(
             default: 'us',
             describe: `what the guest's keyboard is, for text: ${LAYOUT_NAMES.join(', ')}`,
           })
+          .option('vnc', {
+            type: 'string',
+            describe: 'where VNC viewers connect: HOST:PORT or unix:PATH; repeatable, one per display',
+          })
+          .option('vnc-password-file', {
+            type: 'string',
+            describe: 'file whose first line VNC viewers must know (8 characters of it)',
+          })
+          .option('web', { type: 'string', describe: 'where browsers connect: HOST:PORT or unix:PATH' })
+          .option('tls-certificate', { type: 'string', describe: 'PEM file: encrypts VNC and web' })
+          .option('tls-key', { type: 'string', describe: 'PEM file with its key' })
           .option('api-socket', { type: 'string', describe: 'socket of the HTTP control API' })
           .option('once', { type: 'boolean', default: false, describe: 'leave when the client leaves' })
           .option('log-level', { type: 'string', default: 'info', describe: LOG_LEVELS.join(', ') })

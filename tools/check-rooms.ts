@@ -33,6 +33,7 @@ export const ROOMS: readonly Room[] = [
       'server/displays/mode.ts',
       'server/displays/timing.ts',
       'server/input/layouts.ts',
+      'server/sockets.ts',
       'node:',
       'yargs',
     ],
@@ -69,7 +70,15 @@ export const ROOMS: readonly Room[] = [
   },
   {
     files: 'server/displays/',
-    may: ['server/displays/', 'server/sockets.ts', 'native/', ...FOUNDATION, 'node:', 'sharp'],
+    may: [
+      'server/displays/',
+      'server/input/',
+      'server/sockets.ts',
+      'native/',
+      ...FOUNDATION,
+      'node:',
+      'sharp',
+    ],
   },
   {
     files: 'server/gpu/',

@@ -1,18 +1,23 @@
 /** `vfio-user-gpu serve`: be the device until told to stop. */
+import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { endianness } from 'node:os';
 import { sendDatagram } from '../../native/index.ts';
-import { type ServeConfig, UsageError } from '../cli.ts';
+import { isLocal, type ServeConfig, UsageError } from '../cli.ts';
 import type { CrossDomainOptions } from '../cross-domain/component.ts';
 import type { SentBlob } from '../cross-domain/context.ts';
+import { seatInput } from '../displays/viewing/seat-input.ts';
 import { Viewing } from '../displays/viewing/viewing.ts';
 import type { Component, ContextHost } from '../gpu/backend.ts';
 import { GpuServer } from '../gpu-server.ts';
 import { InputServer } from '../input-server.ts';
 import type { Log } from '../log.ts';
 import { makeLogger } from '../logger.ts';
+import type { Address } from '../sockets.ts';
 
 const EXIT_INTERNAL = 1;
+/** Of what a link must contain when others can reach the page. */
+const TOKEN_BYTES = 24;
 
 /** Resolves with the exit status when the server has left. Throws when it cannot start. */
 export async function serve(config: ServeConfig, version: string): Promise<number> {
@@ -35,9 +40,8 @@ export async function serve(config: ServeConfig, version: string): Promise<numbe
       if (config.once) stop.now('the client left');
     },
   });
-  const viewing = new Viewing({ screens: gpu.screens, log });
   /** What is closed at the end, the latest first. */
-  const opened: { close(): void | Promise<void> }[] = [gpu, viewing];
+  const opened: { close(): void | Promise<void> }[] = [gpu];
   try {
     const input = new InputServer({
       sockets: {
@@ -49,6 +53,13 @@ export async function serve(config: ServeConfig, version: string): Promise<numbe
       log,
     });
     opened.push(input);
+    const viewing = new Viewing({
+      screens: gpu.screens,
+      log,
+      input: seatInput(input.seat, config.keyboardLayout),
+    });
+    opened.push(viewing);
+    const pages = await openForViewers(viewing, config);
     if (config.apiSocketPath !== undefined) {
       const { serveApi } = await import('../api/server.ts');
       const api = await serveApi({
@@ -63,6 +74,7 @@ export async function serve(config: ServeConfig, version: string): Promise<numbe
       opened.push(api);
     }
     announce(log, config);
+    for (const { what, ...where } of pages) log.info(where, what);
     const reason = await stop.promise;
     if (reason instanceof Error) log.error({ err: reason }, 'leaving after an internal error');
     else log.info({ reason }, 'leaving');
@@ -70,6 +82,32 @@ export async function serve(config: ServeConfig, version: string): Promise<numbe
   } finally {
     for (const one of opened.reverse()) await one.close();
   }
+}
+
+/** Listens for viewers; resolves with what people have to know. */
+async function openForViewers(
+  viewing: Viewing,
+  { vnc, web, tls }: ServeConfig,
+): Promise<{ what: string; [where: string]: unknown }[]> {
+  const servers = vnc.map(async ({ address, display, password }) => {
+    const found = await viewing.listen({ kind: 'vnc', address, display, password, tls });
+    return { what: 'VNC', address: addressText(found), display };
+  });
+  const page = async (address: Address) => {
+    const token = () => randomBytes(TOKEN_BYTES).toString('base64url');
+    const tokens = isLocal(address) ? undefined : { control: token(), view: token() };
+    const found = await viewing.listen({ kind: 'web', address, tokens, tls });
+    const link = (path: string, secret: string | undefined) =>
+      `${tls ? 'https' : 'http'}://${addressText(found)}/${path}${secret === undefined ? '' : `?token=${secret}`}`;
+    return { what: 'web page', url: link('', tokens?.control), viewUrl: link('view', tokens?.view) };
+  };
+  return await Promise.all([...servers, ...(web ? [page(web)] : [])]);
+}
+
+function addressText(address: Address): string {
+  if ('path' in address) return `unix:${address.path}`;
+  const { host, port } = address;
+  return `${host.includes(':') ? `[${host}]` : host}:${port}`;
 }
 
 /** What is not asked for is not loaded. */

@@ -34,6 +34,9 @@ describe('serve', () => {
       tabletSocketPath: undefined,
       touchSocketPath: undefined,
       keyboardLayout: 'us',
+      vnc: [],
+      web: undefined,
+      tls: undefined,
       apiSocketPath: undefined,
       once: false,
       logLevel: 'info',
@@ -117,9 +120,41 @@ describe('serve', () => {
     ['--log-format xml', 'log-format is one of'],
     ['--unknown', 'nknown'],
     ['extra', 'nknown'],
-    ['--vnc 127.0.0.1:5900', 'nknown'],
+    ['--vnc nowhere', 'not an address'],
+    ['--vnc 127.0.0.1:70000', 'not an address'],
+    ['--vnc unix:', 'not an address'],
+    ['--vnc 0.0.0.0:5900', 'can be reached from other machines'],
+    ['--vnc host.example:5900', 'can be reached from other machines'],
+    ['--vnc 127.0.0.1:5900,display=1', 'there is no display 1'],
+    ['--vnc-password-file /dev/null', 'begins with an empty line'],
+    ['--vnc 127.0.0.1:5900 --vnc-password-file /no/such', 'no such file'],
+    ['--web :::1', 'not an address'],
+    ['--tls-certificate /tmp/c --vnc 127.0.0.1:5900', 'go together'],
+    ['--tls-certificate /tmp/c --tls-key /tmp/k', 'needs --vnc or --web'],
   ])('refuses "%s" and says why', async (options, reason) => {
     await expect(parse(`--socket-path /tmp/x ${options}`)).rejects.toThrow(reason);
+  });
+
+  test('understands where viewers connect, one address per display', async () => {
+    const config = await parse(
+      '--socket-path /tmp/x --display 640x480 --display 800x600 --vnc 5900 --vnc [::1]:5901 --vnc unix:/tmp/v,display=0 --web localhost:0',
+    );
+    expect(config).toMatchObject({
+      vnc: [
+        { address: { host: '127.0.0.1', port: 5900 }, display: 0, password: undefined },
+        { address: { host: '::1', port: 5901 }, display: 1 },
+        { address: { path: '/tmp/v' }, display: 0 },
+      ],
+      web: { host: 'localhost', port: 0 },
+      tls: undefined,
+    });
+  });
+
+  test('lets other machines connect with a password, of which it reads the first line', async () => {
+    const file = join(folder, 'password');
+    writeFileSync(file, 'open sesame\nnot this\n');
+    const config = await parse(`--socket-path /tmp/x --vnc 0.0.0.0:5900 --vnc-password-file ${file}`);
+    expect(config).toMatchObject({ vnc: [{ address: { host: '0.0.0.0' }, password: 'open sesame' }] });
   });
 
   test('refuses an empty socket path', async () => {

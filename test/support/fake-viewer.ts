@@ -1,5 +1,4 @@
 /** A VNC viewer as a library: says what viewers say, keeps the picture it was sent, and checks every byte. */
-import { once } from 'node:events';
 import type { Duplex } from 'node:stream';
 import type { Rect } from '../../server/displays/display.ts';
 import {
@@ -40,10 +39,16 @@ export class FakeViewer {
   receivedBytes = 0;
   confirmsFences = true;
   stream: Duplex;
+  #wake: () => void = () => {};
 
   constructor(stream: Duplex) {
     this.stream = stream;
-    stream.on('error', () => {});
+    this.listen();
+  }
+
+  /** To be called after `stream` was replaced. */
+  listen(): void {
+    for (const event of ['readable', 'end', 'close', 'error']) this.stream.on(event, () => this.#wake());
   }
 
   async read(lengthBytes: number): Promise<Buffer> {
@@ -55,11 +60,9 @@ export class FakeViewer {
         return bytes;
       }
       if (bytes || this.stream.readableEnded || this.stream.destroyed) throw new Error('the server hung up');
-      await Promise.race([
-        once(this.stream, 'readable'),
-        once(this.stream, 'close'),
-        once(this.stream, 'end'),
-      ]);
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
     }
   }
 
@@ -77,6 +80,7 @@ export class FakeViewer {
   } = {}): Promise<this> {
     expectBytes(await this.read(12), Buffer.from('RFB 003.008\n'));
     this.write(Buffer.from(`RFB ${version}\n`));
+    const knowsReasons = version >= '003.008';
     let type: number;
     if (version === '003.003') type = (await this.read(4)).readUInt32BE();
     else {
@@ -85,10 +89,10 @@ export class FakeViewer {
       this.write([type]);
     }
     if (type === 2) this.write(vncResponse(password ?? '', await this.read(16)));
-    if (type === 2 || version === '003.008') {
+    if (type === 2 || knowsReasons) {
       const result = (await this.read(4)).readUInt32BE();
       if (result !== 0) {
-        const reason = version === '003.008' ? await this.read((await this.read(4)).readUInt32BE()) : '';
+        const reason = knowsReasons ? await this.read((await this.read(4)).readUInt32BE()) : '';
         throw new Error(`refused: ${reason.toString()}`);
       }
     }

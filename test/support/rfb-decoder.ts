@@ -33,6 +33,11 @@ export class BytesReader implements ByteReader {
     return this.#bytes.subarray(this.#at - lengthBytes, this.#at);
   }
 
+  peek(): number {
+    if (this.left === 0) throw new Error('need a byte, none is left');
+    return this.#bytes[this.#at]!;
+  }
+
   async read(lengthBytes: number): Promise<Uint8Array> {
     return this.take(lengthBytes);
   }
@@ -120,14 +125,14 @@ export async function decodeRect(
 
 function pixel({ bitsPerPixel, bigEndian, ...format }: PixelFormat): PixelReader {
   const bytes = bitsPerPixel / 8;
-  const channel = (value: bigint, shift: number, max: number) =>
-    Math.round((Number((value >> BigInt(shift)) & BigInt(max)) * 255) / max);
+  const channel = (value: number, shift: number, max: number) =>
+    Math.round((((value >>> shift) & max) * 255) / max);
   return {
     bytes,
     colour(pixel) {
-      let value = 0n;
+      let value = 0;
       for (let i = 0; i < bytes; i++) {
-        value = (value << 8n) | BigInt(pixel[bigEndian ? i : bytes - 1 - i]!);
+        value = (value << 8) | pixel[bigEndian ? i : bytes - 1 - i]!;
       }
       return [
         channel(value, format.redShift, format.redMax),
@@ -166,15 +171,24 @@ function cpixel(format: PixelFormat): PixelReader {
 function pixelsFrom(bytes: Uint8Array, { bytes: each, colour }: PixelReader): Uint8Array {
   const count = bytes.length / each;
   const out = new Uint8Array(count * 4);
-  for (let i = 0; i < count; i++) out.set([...colour(bytes.subarray(i * each, (i + 1) * each)), 255], i * 4);
+  for (let i = 0; i < count; i++) fillFrom(out, i, 1, colour(bytes.subarray(i * each, (i + 1) * each)));
   return out;
 }
 
-const fill = (count: number, [r, g, b]: Rgb) => {
+function fill(count: number, colour: Rgb): Uint8Array {
   const out = new Uint8Array(count * 4);
-  for (let i = 0; i < count; i++) out.set([r, g, b, 255], i * 4);
+  fillFrom(out, 0, count, colour);
   return out;
-};
+}
+
+function fillFrom(out: Uint8Array, start: number, count: number, [r, g, b]: Rgb): void {
+  for (let at = start * 4; at < (start + count) * 4; at += 4) {
+    out[at] = r;
+    out[at + 1] = g;
+    out[at + 2] = b;
+    out[at + 3] = 255;
+  }
+}
 
 /** Pixels from indexes of some bits each; rows begin with a byte. */
 function indexed(bytes: Uint8Array, bits: number, width: number, height: number, palette: readonly Rgb[]) {
@@ -186,7 +200,7 @@ function indexed(bytes: Uint8Array, bits: number, width: number, height: number,
       const index = (bytes[y * rowBytes + (at >> 3)]! >> (8 - bits - (at & 7))) & (2 ** bits - 1);
       const colour = palette[index];
       if (!colour) throw new Error(`index ${index} in a palette of ${palette.length}`);
-      out.set([...colour, 255], (y * width + x) * 4);
+      fillFrom(out, y * width + x, 1, colour);
     }
   }
   return out;
@@ -232,7 +246,7 @@ function zrleTile(
     for (let at = 0; at < width * height; ) {
       const [rgb, length] = next();
       if (at + length > width * height) throw new Error('a run goes beyond its tile');
-      out.set(fill(length, rgb), at * 4);
+      fillFrom(out, at, length, rgb);
       at += length;
     }
     return out;

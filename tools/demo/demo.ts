@@ -1,26 +1,35 @@
 /**
- * Boots Debian's kernel in QEMU on our device, waits until its console is on the screen, writes the picture to
- * `demo.png`, and keeps running until Ctrl-C.
+ * Boots Debian in QEMU on our devices, waits until its desktop is on the screen, writes the picture to `demo.png`, and
+ * keeps running until Ctrl-C.
  *
- *     npm run demo               and then look at it with the commands it prints
- *     npm run demo -- --exit     leaves after the picture
+ *     npm run demo                           and then look at it with the commands it prints
+ *     npm run demo -- --vnc 127.0.0.1:5900   for VNC viewers as well; an address that the server understands
+ *     npm run demo -- --exit                 leaves after the picture
+ *     npm run demo -- --console              boots no desktop, only the kernel with its text console: 3 s sooner
  */
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { consoleLine, parseConsoleFont, readConsole } from '../testbed/console.ts';
-import { startGuest } from '../testbed/qemu.ts';
+import { Desktop, desktopIsDrawn, startDesktop } from '../testbed/desktop.ts';
+import type { Picture } from '../testbed/pictures.ts';
+import { type Guest, startGuest } from '../testbed/qemu.ts';
 import { startServer } from '../testbed/server.ts';
 
 const { values: options } = parseArgs({
-  options: { exit: { type: 'boolean', default: false }, output: { type: 'string', default: 'demo.png' } },
+  options: {
+    vnc: { type: 'string' },
+    console: { type: 'boolean', default: false },
+    exit: { type: 'boolean', default: false },
+    output: { type: 'string', default: 'demo.png' },
+  },
 });
 
-/** The last line that the guest writes before the picture is taken. */
+/** The last line that the guest writes before the picture of the console is taken. */
 const LAST_LINE = 'This console is drawn by the guest and shown by vfio-user-gpu.';
 
 /** Runs in the guest: what it is and what it sees, on its console; then a clock, as something that moves. */
-const SCRIPT = `
+const CONSOLE_SCRIPT = `
 card=/sys/class/drm/card0
 pci=$(readlink -f $card/device)
 console '' \
@@ -35,30 +44,49 @@ while sleep 1; do printf '\r  %s' "$(date +%T)" >/dev/tty1; done
 
 const say = (text: string) => console.log(`demo: ${text}`);
 
-say('starting the device');
-await using server = await startServer({ displays: ['800x600'] });
+async function consoleIsShown(guest: Guest): Promise<Picture> {
+  const font = parseConsoleFont(await guest.waitFor(consoleLine));
+  await guest.waitFor('@@SHOT console');
+  const picture = await server.screenShows((shown) =>
+    readConsole(shown, font).some((line) => line.includes(LAST_LINE)),
+  );
+  guest.write('\n');
+  return picture;
+}
+
+async function desktopIsShown(desktop: Desktop): Promise<Picture> {
+  await desktop.ready();
+  await desktop.run('galculator &');
+  await desktop.window('galculator');
+  return server.screenShows(desktopIsDrawn);
+}
+
+say('starting the devices');
+await using server = await startServer({
+  displays: [options.console ? '800x600' : '1280x800'],
+  inputs: ['keyboard', 'tablet'],
+  arguments: options.vnc === undefined ? [] : ['--vnc', options.vnc],
+});
 say(`vfio-user-gpu listens at ${server.socketPath}`);
 
 say('starting QEMU (software emulation, unmodified, -device vfio-user-pci) with a Debian kernel');
-await using guest = await startGuest({
-  devices: [{ kind: 'vfio-user', socketPath: server.socketPath }],
-  script: SCRIPT,
-});
-const font = parseConsoleFont(await guest.waitFor(consoleLine));
-await guest.waitFor('@@SHOT console');
-const picture = await server.screenShows((shown) =>
-  readConsole(shown, font).some((line) => line.includes(LAST_LINE)),
-);
+const { devices } = server;
+await using booted = options.console
+  ? await startGuest({ devices, script: CONSOLE_SCRIPT })
+  : await startDesktop({ devices });
+const isDesktop = booted instanceof Desktop;
+const guest = isDesktop ? booted.guest : booted;
+const { width, height } = isDesktop ? await desktopIsShown(booted) : await consoleIsShown(booted);
 await writeFile(options.output, await server.ask('GET', '/v1/displays/0/screenshot'));
-say(`the guest's console is on the screen: ${picture.width}x${picture.height}, written to ${options.output}`);
+say(`the guest is on the screen: ${width}x${height}, written to ${options.output}`);
 
 if (!options.exit) {
-  guest.write('\n');
   const program = 'node dist/server/main.js';
   say('the guest keeps running. In another terminal:');
   console.log(`  ${program} screenshot --api-socket ${server.apiSocketPath} --output now.png`);
-  console.log(`  ${program} resize --api-socket ${server.apiSocketPath} 1280x800`);
+  console.log(`  ${program} resize --api-socket ${server.apiSocketPath} 1440x900`);
   console.log(`  curl --unix-socket ${server.apiSocketPath} http://localhost/v1/info`);
+  if (options.vnc !== undefined) say(`a VNC viewer can connect to ${options.vnc}`);
   say('Ctrl-C ends it');
   await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM'), guest.exited, server.exited]);
   say('leaving');

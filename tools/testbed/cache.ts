@@ -15,7 +15,8 @@ export type Part =
   | 'initramfs'
   | 'ovmf'
   | 'igt'
-  | 'compositors';
+  | 'compositors'
+  | 'desktop';
 
 /** The guest kernels there are. */
 export type KernelName = '6.12' | 'newest';

@@ -12,9 +12,13 @@ import { fileURLToPath } from 'node:url';
 import { decodePng, type Picture } from './pictures.ts';
 import type { Device } from './qemu.ts';
 
+export type InputKind = 'keyboard' | 'tablet' | 'touch';
+
 export interface ServerOptions {
   /** Modes as `--display` takes them; default one of 1280x800. */
   readonly displays?: readonly string[];
+  /** Input devices that it serves as well. */
+  readonly inputs?: readonly InputKind[];
   /** More arguments of `serve`. */
   readonly arguments?: readonly string[];
   /** Arguments of node itself, such as `--expose-gc`. */
@@ -78,6 +82,7 @@ export class Server implements AsyncDisposable {
   readonly exited: Promise<number | null>;
   readonly #child: ChildProcess;
   readonly #folder: string;
+  readonly #inputs: readonly InputKind[];
   readonly #watchers = new Set<() => void>();
   #ended = false;
   #unfinishedLine = '';
@@ -85,6 +90,7 @@ export class Server implements AsyncDisposable {
   /** Use `startServer`. */
   constructor(folder: string, options: ServerOptions) {
     this.#folder = folder;
+    this.#inputs = options.inputs ?? [];
     this.socketPath = join(folder, 'gpu.sock');
     this.apiSocketPath = join(folder, 'api.sock');
     const command = [
@@ -95,6 +101,7 @@ export class Server implements AsyncDisposable {
       program,
       ...['--socket-path', this.socketPath, '--api-socket', this.apiSocketPath, '--log-format', 'json'],
       ...(options.displays ?? []).flatMap((mode) => ['--display', mode]),
+      ...this.#inputs.flatMap((kind) => [`--${kind}-socket-path`, this.#inputSocketPath(kind)]),
       ...(options.arguments ?? []),
     ];
     this.#child = spawn(command[0] as string, command.slice(1), {
@@ -116,6 +123,12 @@ export class Server implements AsyncDisposable {
   /** The device it serves, for `startGuest`. */
   get device(): Device {
     return { kind: 'vfio-user', socketPath: this.socketPath };
+  }
+
+  /** All devices it serves, for `startGuest`: the display, then the input devices in the order asked for. */
+  get devices(): Device[] {
+    const sockets = [this.socketPath, ...this.#inputs.map((kind) => this.#inputSocketPath(kind))];
+    return sockets.map((socketPath) => ({ kind: 'vfio-user', socketPath }));
   }
 
   /** Waits for a log line with this message, from `from` lines on. */
@@ -255,6 +268,10 @@ export class Server implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
+  }
+
+  #inputSocketPath(kind: InputKind): string {
+    return join(this.#folder, `${kind}.sock`);
   }
 
   /** What the descriptors of the process point at, by the path that opens it again. */

@@ -2,6 +2,7 @@
  * What the device thread and the viewing thread say to each other. Plain data; at most one piece of news per display
  * and one batch of input per client is on its way at any time, so that neither thread can bury the other.
  */
+import type { LayoutName } from '../../input/layouts.ts';
 import type { Log } from '../../log.ts';
 import type { Address } from '../../sockets.ts';
 import type { CursorState } from '../cursor.ts';
@@ -41,7 +42,7 @@ export interface InputNews {
   readonly hasKeyboard: boolean;
   readonly hasPointer: boolean;
   /** What a key types, for viewers that do not say which key it was. */
-  readonly keyboardLayout: string;
+  readonly keyboardLayout: LayoutName;
   /** Undefined until the guest has said. */
   readonly leds: KeyboardLeds | undefined;
 }

@@ -4,6 +4,8 @@
  * tells it what has been flushed, and does what viewers ask of the guest.
  */
 import { closeSync } from 'node:fs';
+import { codeOfScancode } from '../../input/keys.ts';
+import { strokeForKeysym } from '../../input/keysyms.ts';
 import type { Log } from '../../log.ts';
 import type { Address } from '../../sockets.ts';
 import type { Rect } from '../display.ts';
@@ -72,7 +74,10 @@ export class ViewingThread implements Stage {
   readonly log: Log;
   readonly displays: number;
   readonly counters: ViewerCounters = { vnc: noViewers(), web: noViewers() };
-  readonly keyboard: KeyboardKnowledge = { codeOfScancode: () => undefined, strokeOfKeysym: () => undefined };
+  readonly keyboard: KeyboardKnowledge = {
+    codeOfScancode,
+    strokeOfKeysym: (keysym) => strokeForKeysym(keysym, this.input.keyboardLayout),
+  };
   input: InputNews = {
     hasKeyboard: false,
     hasPointer: false,
@@ -95,6 +100,7 @@ export class ViewingThread implements Stage {
   #nextClient = 1;
   #lastLookMs = 0;
   #look: NodeJS.Timeout | undefined;
+  #isClosed = false;
 
   constructor(port: Port<ToViewing, FromViewing>, displays: number) {
     this.#port = port;
@@ -190,7 +196,7 @@ export class ViewingThread implements Stage {
   #update(display: number, { news }: Extract<ToViewing, { type: 'display' }>): void {
     const watched = this.#watched[display] as Watched;
     this.#port.postMessage({ type: 'taken', display });
-    if (watched.count === 0 && !watched.canvas) {
+    if (this.#isClosed || (watched.count === 0 && !watched.canvas)) {
       // It crossed our word that nobody looks any more.
       if (news.frame) closeSync(news.frame.fd);
       return;
@@ -281,6 +287,7 @@ export class ViewingThread implements Stage {
   }
 
   async #close(): Promise<void> {
+    this.#isClosed = true;
     clearTimeout(this.#look);
     await Promise.all(this.#listeners.map((listener) => listener.close()));
     for (const { canvas, unwatch } of this.#watched) {

@@ -3,14 +3,8 @@
  * whatever is printed on it. One that only says what was typed gets a key that types this on the guest's layout, with
  * Shift and AltGr as that needs, for as long as the press takes.
  */
+import type { Stroke } from '../../input/layouts.ts';
 import type { KeyboardLeds } from '../viewing/messages.ts';
-
-/** A key with what has to be held to type something. */
-export interface Stroke {
-  readonly code: number;
-  readonly shift: boolean;
-  readonly altGr: boolean;
-}
 
 /** What is known of the guest's keyboard. */
 export interface KeyboardKnowledge {
@@ -65,7 +59,9 @@ export class KeyTranslator {
   }
 
   /** What has to change for a moment so that this stroke types what it should. */
-  #modifiersFor({ shift, altGr }: Stroke, keysym: number): KeyChange[] {
+  #modifiersFor({ modifiers }: Stroke, keysym: number): KeyChange[] {
+    const shift = modifiers.includes(KEY_LEFTSHIFT);
+    const altGr = modifiers.includes(KEY_RIGHTALT);
     const held = [...this.#held.values()];
     const heldShifts = held.filter((code) => code === KEY_LEFTSHIFT || code === KEY_RIGHTSHIFT);
     const isAltGrHeld = held.includes(KEY_RIGHTALT);

@@ -682,13 +682,13 @@ export class VncSession implements Follower {
     return named === undefined ? undefined : named - first;
   }
 
-  /** What is to be sent now, as much as fits into one update. */
+  /** What is to be sent now, as much as fits into one update. Tiles are sent whole, so that none is never done. */
   #takeDirty(): Rect[] {
     const limit = { x: 0, y: 0, width: this.#width, height: this.#height };
     const asked = this.#requested ?? this.#continuous;
-    // Tiles are sent whole, so that none stays behind in parts.
-    const region = asked && intersection(wholeTiles(asked), limit);
-    if (!region || this.#dirty.isEmpty) return [];
+    const seen = asked && intersection(asked, limit);
+    if (!seen || this.#dirty.isEmpty) return [];
+    const region = wholeTiles(seen);
     const taken: Rect[] = [];
     let pixels = 0;
     for (const dirty of this.#dirty.rects()) {
@@ -698,7 +698,8 @@ export class VncSession implements Follower {
         if (pixels > 0 && pixels + part.width * part.height > MAX_UPDATE_PIXELS) return taken;
         pixels += part.width * part.height;
         this.#dirty.remove(part);
-        taken.push(part);
+        const visible = intersection(part, limit);
+        if (visible) taken.push(visible);
       }
     }
     return taken;

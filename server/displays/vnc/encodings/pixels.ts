@@ -7,17 +7,18 @@ const BYTES_PER_PIXEL = 4;
 
 /** The part of an image that a rectangle is. */
 export function pixelsOf({ bytes, strideBytes, order }: Image, { x, y, width, height }: Rect): Pixels {
-  const within = x >= 0 && y >= 0 && (x + width) * BYTES_PER_PIXEL <= strideBytes;
-  if (!within) throw new RangeError(`${width}x${height} at ${x},${y} is not in the image`);
   return { bytes, offset: y * strideBytes + x * BYTES_PER_PIXEL, strideBytes, width, height, order };
 }
 
 /**
- * Cuts rectangles into bands of at most `maxPixels` pixels and at least `unit` rows, all but the last of which are
- * multiples of that; leaves empty ones out.
+ * Cuts rectangles into bands of at most `maxPixels` pixels, but at least `unit` rows, all of them multiples of that
+ * except for the last; leaves empty ones out.
+ * @throws RangeError when one is not in the image
  */
-export function bands(rects: readonly Rect[], maxPixels: number, unit: number): Rect[] {
-  return rects.flatMap(({ x, y, width, height }) => {
+export function bands(image: Image, rects: readonly Rect[], maxPixels: number, unit: number): Rect[] {
+  return rects.flatMap((rect) => {
+    checkRect(image, rect);
+    const { x, y, width, height } = rect;
     if (width === 0 || height === 0) return [];
     const rows = Math.max(1, Math.floor(maxPixels / width / unit)) * unit;
     const count = Math.ceil(height / rows);
@@ -28,4 +29,12 @@ export function bands(rects: readonly Rect[], maxPixels: number, unit: number): 
       height: Math.min(rows, height - i * rows),
     }));
   });
+}
+
+function checkRect({ bytes, strideBytes }: Image, { x, y, width, height }: Rect): void {
+  const isSize = [x, y, width, height].every((value) => Number.isSafeInteger(value) && value >= 0);
+  const rowEnd = (x + width) * BYTES_PER_PIXEL;
+  const end = (y + height - 1) * strideBytes + rowEnd;
+  if (isSize && rowEnd <= strideBytes && end <= bytes.length) return;
+  throw new RangeError(`${width}x${height} at ${x},${y} is not in the image`);
 }

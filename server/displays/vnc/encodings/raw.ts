@@ -18,13 +18,13 @@ export class RawEncoder implements Encoder {
     this.#parts = pixelParts(format);
   }
 
-  encode(image: Image, rects: readonly Rect[]): Promise<EncodedRects> {
-    const parts = bands(rects, MAX_RECT_PIXELS, 1).map((rect) => {
+  async encode(image: Image, rects: readonly Rect[]): Promise<EncodedRects> {
+    const parts = bands(image, rects, MAX_RECT_PIXELS, 1).map((rect) => {
       const bytes = rectHeader(rect, Encoding.raw, rect.width * rect.height * this.#parts.pixelBytes);
       packPixels(pixelsOf(image, rect), this.#parts, bytes.subarray(dataAt));
       return bytes;
     });
-    return Promise.resolve({ count: parts.length, parts });
+    return { count: parts.length, parts };
   }
 
   close(): void {}

@@ -68,7 +68,7 @@ export class TightEncoder implements Encoder {
   }
 
   async encode(image: Image, rects: readonly Rect[]): Promise<EncodedRects> {
-    const areas = bands(rects, MAX_PIECE_PIXELS, TILE_PIXELS);
+    const areas = bands(image, rects, MAX_PIECE_PIXELS, TILE_PIXELS);
     const pixels = areas.reduce((sum, { width, height }) => sum + width * height, 0);
     const scratch = this.#scratch.take(pixels * Math.max(RGB_BYTES, this.#parts.pixelBytes));
     let at = 0;

@@ -39,7 +39,7 @@ export class ZrleEncoder implements Encoder {
   }
 
   async encode(image: Image, rects: readonly Rect[]): Promise<EncodedRects> {
-    const pieces = bands(rects, MAX_RECT_PIXELS, TILE_PIXELS);
+    const pieces = bands(image, rects, MAX_RECT_PIXELS, TILE_PIXELS);
     const sizes = pieces.map((rect) => worstCaseBytes(rect, this.#parts.pixelBytes));
     const scratch = this.#scratch.take(sizes.reduce((sum, size) => sum + size, 0));
     let at = 0;

@@ -1,0 +1,226 @@
+/** Screens, the viewing thread and what programs see of it, together. */
+import { afterEach, describe, expect, test } from 'vitest';
+import { registrySize } from '../../../../native/index.ts';
+import type { CaptureOptions, Change } from '../../../../server/displays/viewing/messages.ts';
+import { Viewing } from '../../../../server/displays/viewing/viewing.ts';
+import { SILENT_LOG } from '../../../../server/log.ts';
+import { decodePng } from '../../../../tools/testbed/pictures.ts';
+import { openFds } from '../../../support/fake-client.ts';
+import { makeScreen, Painted, texture } from '../../../support/screens.ts';
+import { viewingHere } from '../../../support/viewing.ts';
+
+const WHOLE_PNG: CaptureOptions = {
+  format: 'png',
+  quality: 80,
+  cursor: false,
+  region: undefined,
+  scale: 1,
+  unlessTags: [],
+};
+let viewing: Viewing | undefined;
+afterEach(async () => {
+  await viewing?.close();
+  viewing = undefined;
+  for (const screen of screens.splice(0)) screen.close();
+});
+
+const screens: ReturnType<typeof makeScreen>[] = [];
+
+function view(...shown: ReturnType<typeof makeScreen>[]): Viewing {
+  screens.push(...shown);
+  viewing = new Viewing({ screens: shown, log: SILENT_LOG, start: () => viewingHere(shown.length) });
+  return viewing;
+}
+
+async function pixels(viewing: Viewing, options: Partial<CaptureOptions> = {}, display = 0) {
+  const { image } = await viewing.capture(display, { ...WHOLE_PNG, ...options });
+  return decodePng(Buffer.from(image as Uint8Array));
+}
+const rgbOf = (rgba: Buffer) => rgba.filter((_, i) => i % 4 !== 3);
+/** Whatever has been said on the channel has been heard. */
+const settled = () => new Promise((resolve) => setTimeout(resolve, 30));
+
+describe('a capture', () => {
+  test('of nothing is black and as large as the mode, also after the mode has changed', async () => {
+    const screen = makeScreen(64, 48);
+    const viewing = view(screen);
+    const before = await pixels(viewing);
+    expect([before.width, before.height, before.rgb.every((value) => value === 0)]).toEqual([64, 48, true]);
+    screen.setMode({ width: 80, height: 50, refreshHz: 60 });
+    const after = await pixels(viewing);
+    expect([after.width, after.height]).toEqual([80, 50]);
+  });
+
+  test('is exactly what the guest shows, and follows what it flushes', async () => {
+    const screen = makeScreen(640, 480);
+    const painted = new Painted(screen, 100, 70).draw({ x: 0, y: 0, width: 100, height: 70 }, texture);
+    const viewing = view(screen);
+    expect((await pixels(viewing)).rgb).toEqual(rgbOf(painted.rgba));
+    painted
+      .draw({ x: 33, y: 20, width: 5, height: 9 }, [1, 2, 3])
+      .flush({ x: 33, y: 20, width: 5, height: 9 });
+    expect((await pixels(viewing)).rgb).toEqual(rgbOf(painted.rgba));
+  });
+
+  test('has nothing in it that was drawn and not flushed while somebody looks', async () => {
+    const painted = new Painted(makeScreen(64, 64), 64, 64);
+    const viewing = view(painted.screen);
+    await pixels(viewing);
+    painted.draw(painted.whole, [9, 9, 9]).flush({ x: 0, y: 0, width: 16, height: 16 });
+    const { rgb } = await pixels(viewing);
+    expect([rgb[0], rgb[3 * 15], rgb[3 * 16]]).toEqual([9, 9, 0]);
+  });
+
+  test('follows the guest to another size, another order of channels, and to nothing', async () => {
+    const screen = makeScreen(50, 40);
+    const viewing = view(screen);
+    await pixels(viewing);
+    const small = new Painted(screen, 48, 32).draw({ x: 0, y: 0, width: 48, height: 32 }, texture);
+    expect((await pixels(viewing)).width).toBe(48);
+    small.flush();
+    expect((await pixels(viewing)).rgb).toEqual(rgbOf(small.rgba));
+    screen.show({ ...small.picture, order: { r: 0, g: 1, b: 2, a: -1 } });
+    screen.damage(small.whole);
+    const turned = await pixels(viewing);
+    expect([...turned.rgb.subarray(0, 3)]).toEqual([...small.bytes.subarray(0, 3)]);
+    screen.show(undefined);
+    const nothing = await pixels(viewing);
+    expect([nothing.width, nothing.rgb.every((value) => value === 0)]).toEqual([50, true]);
+  });
+
+  test('of a region is that part, and scaled is as large as asked for', async () => {
+    const painted = new Painted(makeScreen(64, 64), 60, 40);
+    painted.draw(painted.whole, texture);
+    const viewing = view(painted.screen);
+    const part = await pixels(viewing, { region: { x: 7, y: 9, width: 20, height: 11 } });
+    expect([part.width, part.height]).toEqual([20, 11]);
+    expect([...part.rgb.subarray(0, 3)]).toEqual([...texture(7, 9)]);
+    expect([...part.rgb.subarray(-3)]).toEqual([...texture(26, 19)]);
+    const half = await pixels(viewing, { scale: 0.5 });
+    expect([half.width, half.height]).toEqual([30, 20]);
+  });
+
+  test('of a region that leaves the picture, of a display that there is not, and of a huge scale is refused', async () => {
+    const viewing = view(makeScreen(640, 480));
+    const region = { x: 630, y: 0, width: 11, height: 1 };
+    await expect(viewing.capture(0, { ...WHOLE_PNG, region })).rejects.toMatchObject({ code: 'bad_request' });
+    await expect(viewing.capture(1, WHOLE_PNG)).rejects.toMatchObject({ code: 'not_found' });
+    await expect(viewing.capture(0, { ...WHOLE_PNG, scale: 1000 })).rejects.toMatchObject({
+      code: 'bad_request',
+    });
+  });
+
+  test('has the same tag for the same image, and none is made for a tag that is known', async () => {
+    const painted = new Painted(makeScreen(64, 64), 64, 64);
+    const viewing = view(painted.screen);
+    const first = await viewing.capture(0, WHOLE_PNG);
+    const again = await viewing.capture(0, { ...WHOLE_PNG, unlessTags: ['x', first.tag] });
+    expect(again).toMatchObject({ image: undefined, tag: first.tag });
+    const jpeg = await viewing.capture(0, { ...WHOLE_PNG, format: 'jpeg', unlessTags: [first.tag] });
+    expect([...(jpeg.image?.subarray(0, 2) ?? [])]).toEqual([0xff, 0xd8]);
+    expect(jpeg.pixelsHash).toBe(first.pixelsHash);
+    painted.draw({ x: 0, y: 0, width: 1, height: 1 }, [1, 0, 0]).flush();
+    const changed = await viewing.capture(0, { ...WHOLE_PNG, unlessTags: [first.tag] });
+    expect(changed.tag).not.toBe(first.tag);
+    expect((await viewing.hash(0, { cursor: false, region: undefined })).hash).toBe(changed.pixelsHash);
+  });
+
+  test('has the cursor in it only if asked for', async () => {
+    const screen = makeScreen(64, 64);
+    new Painted(screen, 64, 64);
+    const cursor = new Painted(makeScreen(32, 32), 8, 8).draw(
+      { x: 0, y: 0, width: 8, height: 8 },
+      [200, 100, 50],
+    );
+    for (let at = 3; at < cursor.bytes.length; at += 4) cursor.bytes[at] = 255;
+    screen.setCursorImage({ ...cursor.picture, order: { b: 0, g: 1, r: 2, a: 3 }, hotX: 0, hotY: 0 });
+    screen.moveCursor(10, 20);
+    screen.showCursor(true);
+    const viewing = view(screen);
+    const at = 3 * (20 * 64 + 10);
+    expect([...(await pixels(viewing, { cursor: true })).rgb.subarray(at, at + 3)]).toEqual([200, 100, 50]);
+    expect([...(await pixels(viewing)).rgb.subarray(at, at + 3)]).toEqual([0, 0, 0]);
+  });
+});
+
+describe('who follows a display', () => {
+  test('hears of what is different, and not of what was flushed and is the same', async () => {
+    const painted = new Painted(makeScreen(320, 200), 320, 200);
+    const viewing = view(painted.screen);
+    const changes: Change[] = [];
+    const stop = await viewing.follow(0, (change) => changes.push(change));
+    painted.flush();
+    await settled();
+    expect(changes).toEqual([]);
+    painted.draw({ x: 100, y: 50, width: 3, height: 3 }, [1, 1, 1]).flush();
+    await settled();
+    expect(changes).toMatchObject([
+      { rects: [{ x: 96, y: 48, width: 16, height: 16 }], width: 320, height: 200 },
+    ]);
+    stop();
+    painted.draw({ x: 0, y: 0, width: 3, height: 3 }, [1, 1, 1]).flush();
+    await settled();
+    expect(changes.length).toBe(1);
+  });
+
+  test('hears of another size, and of the cursor without rectangles', async () => {
+    const screen = makeScreen(100, 100);
+    const viewing = view(screen);
+    const changes: Change[] = [];
+    await viewing.follow(0, (change) => changes.push(change));
+    new Painted(screen, 90, 80);
+    await settled();
+    expect(changes.at(-1)).toMatchObject({
+      width: 90,
+      height: 80,
+      rects: [{ x: 0, y: 0, width: 90, height: 80 }],
+    });
+    screen.moveCursor(3, 4);
+    await settled();
+    expect(changes.at(-1)).toMatchObject({ rects: [] });
+  });
+});
+
+describe('the device thread', () => {
+  test('posts one message for a thousand flushes that nobody has taken', async () => {
+    const painted = new Painted(makeScreen(320, 200), 320, 200);
+    let posted = 0;
+    const thread = viewingHere(1);
+    const viewing = new Viewing({
+      screens: [painted.screen],
+      log: SILENT_LOG,
+      start: () => ({
+        ...thread,
+        port: {
+          postMessage: (message, transfer) => {
+            posted++;
+            thread.port.postMessage(message, transfer);
+          },
+          on: (event, listener) => thread.port.on(event, listener),
+        },
+      }),
+    });
+    await viewing.follow(0, () => {});
+    posted = 0;
+    for (let i = 0; i < 1000; i++) painted.flush();
+    for (let i = 0; i < 1000; i++) painted.screen.moveCursor(i, i);
+    for (let i = 0; i < 1000; i++) new Painted(painted.screen, 10 + (i % 2), 10);
+    expect(posted).toBe(2);
+    await viewing.close();
+    painted.screen.close();
+  });
+
+  test('copies nothing when nobody has looked for a while, and nothing stays open after close', async () => {
+    await settled();
+    const before = { fds: openFds(), ...registrySize() };
+    const painted = new Painted(makeScreen(64, 64), 64, 64);
+    const viewing = view(painted.screen);
+    await pixels(viewing);
+    expect(painted.screen.frame).toBeDefined();
+    await viewing.close();
+    expect(painted.screen.frame).toBe(undefined);
+    painted.screen.close();
+    await settled();
+    expect({ fds: openFds(), ...registrySize() }).toEqual(before);
+  });
+});
