@@ -175,7 +175,7 @@ export class InputCalls {
         client.pointer(step.report);
         return await deliver(client);
       case 'pause':
-        return await sleep(step.ms, undefined, { signal });
+        return step.ms > 0 ? await sleep(step.ms, undefined, { signal }) : undefined;
       default:
         step satisfies never;
     }

@@ -2,7 +2,6 @@
  * Waiting for a display: until it is still, until a part changes, or until a part shows what is known. What is compared
  * are hashes of pixels, so that it counts what is different and not what was drawn.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Rect } from '../displays/display.ts';
 import type { Change, PixelsHash } from '../displays/viewing/messages.ts';
 import { type Viewing, ViewingError } from '../displays/viewing/viewing.ts';
@@ -64,7 +63,7 @@ export async function waitFor(
       const restMs = Math.max(MIN_LOOK_INTERVAL_MS, LOOKS_TO_REST * (performance.now() - lookedMs));
       const leftMs = timeoutMs - waitedMs;
       const quietLeftMs = quietMs - stillness.lasts(performance.now());
-      await sleep(Math.min(restMs, leftMs), undefined, { signal });
+      await new Promise((resolve) => setTimeout(resolve, Math.min(restMs, leftMs)));
       await news.within(Math.min(leftMs, until === 'stable' ? quietLeftMs : leftMs) - restMs);
       signal.throwIfAborted();
       lookedMs = performance.now();
@@ -100,7 +99,11 @@ class News {
 
   constructor(region: Rect | undefined, signal: AbortSignal) {
     this.#region = region;
-    signal.addEventListener('abort', () => this.#wake(), { once: true });
+    const end = () => {
+      this.#isNew = true;
+      this.#wake();
+    };
+    signal.addEventListener('abort', end, { once: true });
   }
 
   note({ width, height, rects }: Change): void {
