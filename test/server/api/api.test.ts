@@ -1,6 +1,5 @@
 /** The control API over its socket, and the document that describes it. */
 import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
-import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Validator } from '@seriousme/openapi-schema-validator';
@@ -12,6 +11,7 @@ import { GpuServer } from '../../../server/gpu-server.ts';
 import { InputServer } from '../../../server/input-server.ts';
 import { SILENT_LOG } from '../../../server/log.ts';
 import { decodePng } from '../../../tools/testbed/pictures.ts';
+import { askSocket } from '../../support/api-here.ts';
 import { viewingHere } from '../../support/viewing.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'api-'));
@@ -52,36 +52,8 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
-interface Answer {
-  readonly status: number;
-  readonly type: string;
-  readonly body: Buffer;
-  readonly json: unknown;
-}
-
-function ask(
-  method: string,
-  path: string,
-  body?: string | object,
-  type = 'application/json',
-): Promise<Answer> {
-  return new Promise((resolve, reject) => {
-    const text = body === undefined || typeof body === 'string' ? body : JSON.stringify(body);
-    const headers = text === undefined ? {} : { 'Content-Type': type };
-    const sent = request({ socketPath, method, path, headers }, (response) => {
-      const parts: Buffer[] = [];
-      response.on('data', (part: Buffer) => parts.push(part));
-      response.on('end', () => {
-        const body = Buffer.concat(parts);
-        const type = response.headers['content-type'] ?? '';
-        const json = type.startsWith('application/json') ? JSON.parse(body.toString()) : undefined;
-        resolve({ status: response.statusCode ?? 0, type, body, json });
-      });
-    });
-    sent.on('error', reject);
-    sent.end(text);
-  });
-}
+const ask = (method: string, path: string, body?: string | object, type?: string) =>
+  askSocket(socketPath, method, path, body, type === undefined ? {} : { type });
 
 describe('the document', () => {
   test('is valid OpenAPI', async () => {
@@ -121,6 +93,7 @@ describe('the document', () => {
     };
     check('Info', (await ask('GET', '/v1/info')).json);
     check('DisplayList', (await ask('GET', '/v1/displays')).json);
+    check('WaitResult', (await ask('GET', '/v1/displays/0/wait?until=stable&quietMs=0')).json);
     check('Health', (await ask('GET', '/healthz')).json);
     check('Error', (await ask('GET', '/nothing')).json);
   });
