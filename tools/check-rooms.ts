@@ -147,7 +147,10 @@ export const ROOMS: readonly Room[] = [
   { files: 'server/input-server.ts', may: ['server/function-server.ts', 'server/input/', 'server/log.ts'] },
   { files: 'server/gpu-server.ts', may: ['server/', 'pci/', 'native/', 'node:'] },
   { files: 'server/index.ts', may: ['server/'] },
-  { files: 'server/commands/', may: ['server/', 'pci/', 'native/', 'node:'] },
+  {
+    files: 'server/commands/',
+    may: ['server/', 'pci/', 'native/', 'node:', '@modelcontextprotocol/sdk/', 'sharp', 'zod'],
+  },
   { files: 'server/main.ts', may: ['server/', 'node:'] },
   { files: 'test/', may: ['*'] },
   { files: 'tools/', may: ['*'] },

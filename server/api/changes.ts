@@ -90,7 +90,7 @@ export async function changeStream(
   );
 }
 
-type Told = Omit<Change, 'display' | 'cursor'> & { readonly cursor: CursorState | undefined };
+type Told = Omit<Change, 'display'>;
 
 const eventOf = (change: Told) => `id: ${change.version}\nevent: change\ndata: ${JSON.stringify(change)}\n\n`;
 
@@ -108,7 +108,7 @@ class Missed {
   note({ version, width, height, rects, cursor }: Change): void {
     this.#resize(width, height);
     for (const rect of rects) this.#tiles.add(rect);
-    this.#cursor = cursor;
+    this.#cursor = cursor ?? this.#cursor;
     this.#version = version;
     this.#isAny = true;
   }
@@ -125,13 +125,15 @@ class Missed {
     this.#isAny = false;
     const { width, height } = this.#tiles;
     const rects = this.#tiles.rects();
+    const cursor = this.#cursor;
+    this.#cursor = undefined;
     this.#tiles = new TileSet(width, height);
     return {
       version: this.#version,
       width,
       height,
       rects: rects.length > MAX_CHANGE_RECTS ? [around(rects)] : rects,
-      cursor: this.#cursor,
+      ...(cursor ? { cursor } : {}),
     };
   }
 

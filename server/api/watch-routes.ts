@@ -34,7 +34,7 @@ const changesRoute = createRoute({
   summary: 'What changes on a display, as it changes',
   description:
     'Server-sent events of type `change` with JSON: `version`, `width`, `height` of the picture, `rects` that are ' +
-    'different (in steps of 16 pixels; none when only the cursor is), `cursor`. The first event has all of the picture. ' +
+    'different (in steps of 16 pixels; none when only the cursor is), `cursor` where that is different. The first event has all of the picture. ' +
     'Who reads slowly gets the union of what was missed.',
   request: { params: displayParams, query: changesQuery },
   responses: {

@@ -161,7 +161,8 @@ export interface Change {
   readonly height: number;
   /** Empty when only the cursor is different. */
   readonly rects: readonly Rect[];
-  readonly cursor: CursorState;
+  /** Where or what the cursor is, if that is different. */
+  readonly cursor?: CursorState;
 }
 
 export type ToViewing =

@@ -33,8 +33,7 @@ class FakeDisplay {
   change(hash: string, rect = { x: 0, y: 0, width: 16, height: 16 }): void {
     this.hash = hash;
     this.version++;
-    const cursor = { visible: false, x: 0, y: 0, width: 0, height: 0, hotX: 0, hotY: 0 };
-    const change = { display: 0, version: this.version, width: 100, height: 100, rects: [rect], cursor };
+    const change = { display: 0, version: this.version, width: 100, height: 100, rects: [rect] };
     for (const follower of this.followers) follower(change);
   }
 
