@@ -72,6 +72,22 @@ export interface ResizeConfig {
   readonly mode: { readonly width: number; readonly height: number; readonly refreshHz: number | undefined };
 }
 
+export interface RecordConfig {
+  readonly command: 'record';
+  readonly apiSocketPath: string;
+  readonly output: string;
+  readonly display: number;
+  /** Undefined: until it is stopped. */
+  readonly durationMs: number | undefined;
+  readonly maxFps: number;
+  readonly cursor: boolean;
+}
+
+export interface McpConfig {
+  readonly command: 'mcp';
+  readonly apiSocketPath: string;
+}
+
 export interface InspectConfig {
   readonly command: 'inspect';
   readonly socketPath: string;
@@ -87,7 +103,14 @@ export interface TraceConfig {
   readonly scenario: string | undefined;
 }
 
-export type Config = ServeConfig | ScreenshotConfig | ResizeConfig | InspectConfig | TraceConfig;
+export type Config =
+  | ServeConfig
+  | ScreenshotConfig
+  | ResizeConfig
+  | RecordConfig
+  | McpConfig
+  | InspectConfig
+  | TraceConfig;
 
 const LOOPBACK = '127.0.0.1';
 const DEFAULT_DISPLAY = '1280x800@60';
@@ -313,6 +336,36 @@ function traceConfig(args: Arguments): TraceConfig {
   };
 }
 
+/** Endings of names that `record` knows. */
+const RECORDINGS = ['.png', '.apng', '.webm', '.mp4', '.gif', '.webp'] as const;
+/** Browsers show frames that are shorter than 10 ms for 100 ms. */
+const MAX_RECORD_FPS = 60;
+
+function recordConfig(args: Arguments): RecordConfig {
+  const output = text('--output', args.output);
+  if (!RECORDINGS.some((ending) => output.toLowerCase().endsWith(ending))) {
+    throw new UsageError(`output ${output} does not end in one of ${RECORDINGS.join(', ')}`);
+  }
+  const duration = args.duration === undefined ? undefined : Number(args.duration);
+  // Timers are no longer than that.
+  if (duration !== undefined && !(duration > 0 && duration * 1000 < 2 ** 31)) {
+    throw new UsageError(`duration ${args.duration} is not a number of seconds above 0`);
+  }
+  const maxFps = Number(args.maxFps);
+  if (!(maxFps >= 1 && maxFps <= MAX_RECORD_FPS)) {
+    throw new UsageError(`max-fps ${args.maxFps} is not a number from 1 to ${MAX_RECORD_FPS}`);
+  }
+  return {
+    command: 'record',
+    apiSocketPath: text('--api-socket', args.apiSocket),
+    output,
+    display: displayNumber(args.display),
+    durationMs: duration === undefined ? undefined : duration * 1000,
+    maxFps,
+    cursor: args.cursor === true,
+  };
+}
+
 const API_SOCKET = { type: 'string', demandOption: true, describe: 'control socket of the server' } as const;
 const DISPLAY = { type: 'number', default: 0, describe: 'which display, from 0' } as const;
 
@@ -439,6 +492,34 @@ export async function parseCommandLine(
           display: displayNumber(args.display),
           mode: parseMode(text('mode', args.mode)),
         };
+      },
+    )
+    .command(
+      'record',
+      'write what a display shows as an animated PNG, until Ctrl-C',
+      (command) =>
+        command
+          .option('api-socket', API_SOCKET)
+          .option('display', DISPLAY)
+          .option('output', {
+            alias: 'o',
+            type: 'string',
+            demandOption: true,
+            describe: `file; what it is is in its name: ${RECORDINGS.join(', ')} (ffmpeg makes all but the first two)`,
+          })
+          .option('duration', { type: 'number', describe: 'seconds' })
+          .option('max-fps', { type: 'number', default: 30, describe: `1 to ${MAX_RECORD_FPS}` })
+          .option('cursor', { type: 'boolean', default: true, describe: 'with the pointer' }),
+      (args) => {
+        config = recordConfig(args);
+      },
+    )
+    .command(
+      'mcp',
+      'let an agent see and use the guest: an MCP server on standard input and output',
+      (command) => command.option('api-socket', API_SOCKET),
+      (args) => {
+        config = { command: 'mcp', apiSocketPath: text('--api-socket', args.apiSocket) };
       },
     )
     .command(

@@ -24,9 +24,13 @@ async function run(config: Config, version: string): Promise<number> {
     case 'serve':
       return (await import('./commands/serve.ts')).serve(config, version);
     case 'screenshot':
-      return (await import('./commands/api-client.ts')).screenshot(config);
+      return (await import('./commands/look.ts')).screenshot(config);
     case 'resize':
-      return (await import('./commands/api-client.ts')).resize(config);
+      return (await import('./commands/look.ts')).resize(config);
+    case 'record':
+      return (await import('./commands/record.ts')).record(config);
+    case 'mcp':
+      return (await import('./commands/mcp.ts')).mcp(config, version);
     case 'inspect':
       return (await import('./commands/inspect.ts')).inspect(config);
     case 'trace':

@@ -1,36 +1,39 @@
 /** The routes of the control API, and the OpenAPI document that is made from them. */
 import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import type { Context } from 'hono';
+import { bodyLimit } from 'hono/body-limit';
 import type { Screen } from '../displays/screen.ts';
+import type { ViewerCounters } from '../displays/viewing/messages.ts';
 import { type Viewing, ViewingError } from '../displays/viewing/viewing.ts';
+import { BAD_REQUEST, json, NO_DISPLAY, TOO_LARGE } from './answers.ts';
+import type { ApiInput } from './input.ts';
+import { addInputRoutes } from './input-routes.ts';
+import { MAX_BODY_BYTES } from './limits.ts';
+import { Ongoing } from './ongoing.ts';
+import { Problem } from './problem.ts';
 import {
   displayListSchema,
   displayParams,
   displaySchema,
-  errorSchema,
   healthSchema,
   infoSchema,
   modeRequestSchema,
+  screenshotAnswerHeaders,
   screenshotHeaders,
   screenshotQuery,
 } from './schemas.ts';
+import { addWatchRoutes } from './watch-routes.ts';
 
 /** What the API shows and changes. */
 export interface ApiSource {
   readonly version: string;
   readonly screens: readonly Screen[];
   readonly viewing: Viewing;
-  info(): z.infer<typeof infoSchema>;
+  readonly input: ApiInput;
+  info(): Omit<z.infer<typeof infoSchema>, 'viewers'>;
   /** Prometheus text. */
   metrics(): Promise<string>;
 }
-
-const json = <T extends z.ZodType>(schema: T, description: string) => ({
-  description,
-  content: { 'application/json': { schema } },
-});
-const BAD_REQUEST = json(errorSchema, 'The request is not understood');
-const NO_DISPLAY = json(errorSchema, 'There is no such display');
 
 const infoRoute = createRoute({
   method: 'get',
@@ -59,6 +62,7 @@ const resizeRoute = createRoute({
     200: json(displaySchema, 'The guest has been told; it changes when it wants to'),
     400: BAD_REQUEST,
     404: NO_DISPLAY,
+    413: TOO_LARGE,
   },
 });
 const screenshotRoute = createRoute({
@@ -70,13 +74,17 @@ const screenshotRoute = createRoute({
   request: { params: displayParams, query: screenshotQuery, headers: screenshotHeaders },
   responses: {
     200: {
-      description: 'An image, RGB, 8 bits a channel. `ETag` is the same for the same image',
+      description: 'An image, RGB, 8 bits a channel',
+      headers: screenshotAnswerHeaders,
       content: {
         'image/png': { schema: { type: 'string', format: 'binary' } },
         'image/jpeg': { schema: { type: 'string', format: 'binary' } },
       },
     },
-    304: { description: 'The image is one of those that `If-None-Match` names' },
+    304: {
+      description: 'The image is one of those that `If-None-Match` names',
+      headers: screenshotAnswerHeaders,
+    },
     400: BAD_REQUEST,
     404: NO_DISPLAY,
   },
@@ -109,7 +117,19 @@ const describeScreen = (screen: Screen): z.infer<typeof displaySchema> => {
   };
 };
 
-export function makeApp(source: ApiSource): OpenAPIHono {
+const NO_VIEWERS: ViewerCounters = {
+  vnc: { connected: 0, updates: 0, sentBytes: 0, refused: 0 },
+  web: { connected: 0, updates: 0, sentBytes: 0, refused: 0 },
+};
+
+export interface App {
+  readonly fetch: OpenAPIHono['fetch'];
+  /** Ends the requests that take their time. */
+  leave(): void;
+}
+
+export function makeApp(source: ApiSource): App {
+  const ongoing = new Ongoing();
   const app = new OpenAPIHono({
     defaultHook: (result, context) => {
       if (result.success) return undefined;
@@ -118,9 +138,21 @@ export function makeApp(source: ApiSource): OpenAPIHono {
       return context.json(problem('bad_request', `${where}: ${issue?.message ?? 'not understood'}`), 400);
     },
   });
+  app.on(
+    ['POST', 'PUT'],
+    '*',
+    bodyLimit({
+      maxSize: MAX_BODY_BYTES,
+      onError: () => {
+        throw new Problem(413, 'too_large', `the body has more than ${MAX_BODY_BYTES} bytes`);
+      },
+    }),
+  );
   const noDisplay = (display: number) => problem('not_found', `there is no display ${display}`);
 
-  app.openapi(infoRoute, (context) => context.json(source.info(), 200));
+  app.openapi(infoRoute, async (context) =>
+    context.json({ ...source.info(), viewers: (await source.viewing.counters()) ?? NO_VIEWERS }, 200),
+  );
   app.openapi(displaysRoute, (context) =>
     context.json({ displays: source.screens.map(describeScreen) }, 200),
   );
@@ -141,7 +173,7 @@ export function makeApp(source: ApiSource): OpenAPIHono {
     const { display } = context.req.valid('param');
     const { format, quality, cursor, region, scale } = context.req.valid('query');
     const known = context.req.valid('header')['if-none-match'] ?? '';
-    const { image, tag, pixelsHash } = await source.viewing.capture(display, {
+    const { image, tag, pixelsHash, version } = await source.viewing.capture(display, {
       format,
       quality,
       cursor: cursor === '1',
@@ -149,13 +181,20 @@ export function makeApp(source: ApiSource): OpenAPIHono {
       scale,
       unlessTags: [...known.matchAll(/"([^"]*)"/g)].map(([, one]) => one as string),
     });
-    const headers = { ETag: `"${tag}"`, 'Pixels-Hash': pixelsHash, 'Cache-Control': 'no-cache' };
+    const headers = {
+      ETag: `"${tag}"`,
+      'Pixels-Hash': pixelsHash,
+      'Picture-Version': String(version),
+      'Cache-Control': 'no-cache',
+    };
     if (!image) return context.body(null, 304, headers);
     return context.body(image as Uint8Array<ArrayBuffer>, 200, {
       ...headers,
       'Content-Type': `image/${format}`,
     });
   });
+  addWatchRoutes(app, source, ongoing);
+  addInputRoutes(app, source, ongoing);
   app.openapi(metricsRoute, async (context) =>
     context.text(await source.metrics(), 200, { 'Content-Type': 'text/plain; version=0.0.4; charset=utf-8' }),
   );
@@ -175,13 +214,16 @@ export function makeApp(source: ApiSource): OpenAPIHono {
     context.json(problem('not_found', `no ${context.req.method} ${context.req.path}`), 404),
   );
   app.onError((error, context) => handleError(error, context));
-  return app;
+  return { fetch: app.fetch, leave: () => ongoing.endAll() };
 }
 
 const problem = (code: string, message: string) => ({ error: { code, message } });
 
 /** Hono throws its own errors, with a status, for bodies that are no JSON. Anything else is our mistake. */
 function handleError(error: Error, context: Context): Response {
+  // What a signal ends says why in its cause.
+  const known = [error, error.cause].find((one) => one instanceof Problem);
+  if (known) return context.json(problem(known.code, known.message), known.status);
   if (error instanceof ViewingError && error.code !== 'internal') {
     return context.json(problem(error.code, error.message), error.code === 'not_found' ? 404 : 400);
   }

@@ -1,5 +1,6 @@
 /** Prometheus metrics: read from the plain counters of the rooms when somebody asks, so that counting costs nothing. */
 import { Counter, Gauge, Registry } from 'prom-client';
+import type { ViewerCounters } from '../displays/viewing/messages.ts';
 
 /** The numbers, taken at one moment. */
 export interface MetricsSource {
@@ -32,6 +33,8 @@ export interface MetricsSource {
   readonly dmaBytes: number;
   readonly clientConnected: boolean;
   readonly flushes: readonly number[];
+  /** By kind; nothing while there can be none. */
+  readonly viewers: Partial<ViewerCounters>;
   readonly inputs: readonly {
     readonly kind: string;
     readonly counters: Readonly<Record<string, number>>;
@@ -196,6 +199,17 @@ export function makeRegistry(read: () => MetricsSource): Registry {
       labels: { device },
       value: clientConnected ? 1 : 0,
     })),
+  );
+  const byViewer = (key: 'connected' | 'updates' | 'sentBytes' | 'refused') => (source: MetricsSource) =>
+    Object.entries(source.viewers).map(([kind, counters]) => ({ labels: { kind }, value: counters[key] }));
+  gauge('viewers', 'Viewers that are connected', ['kind'], byViewer('connected'));
+  counter('viewer_updates_total', 'Updates sent to viewers', ['kind'], byViewer('updates'));
+  counter('viewer_sent_bytes_total', 'Bytes sent to viewers', ['kind'], byViewer('sentBytes'));
+  counter(
+    'viewers_refused_total',
+    'Viewers turned away, or that did what no viewer does',
+    ['kind'],
+    byViewer('refused'),
   );
   gauge('process_resident_bytes', 'Resident memory of the server', [], () => one(process.memoryUsage.rss()));
   return registry;

@@ -1,6 +1,7 @@
 /** The shapes of the control API: what is checked on the way in, promised on the way out, and put into the OpenAPI document. */
 import { z } from '@hono/zod-openapi';
 import { MODE_LIMITS } from '../displays/mode.ts';
+import { MAX_CHANGE_INTERVAL_MS, MAX_QUIET_MS, MAX_WAIT_MS } from './limits.ts';
 
 export const errorSchema = z
   .object({
@@ -62,6 +63,13 @@ const guestSchema = z
   })
   .openapi({ description: 'the driver' });
 
+const viewerSchema = z.object({
+  connected: z.int(),
+  updates: z.int(),
+  sentBytes: z.int(),
+  refused: z.int().openapi({ description: 'turned away, or did what no viewer does' }),
+});
+
 export const infoSchema = z
   .object({
     name: z.string(),
@@ -110,6 +118,9 @@ export const infoSchema = z
         ),
       })
       .openapi({ description: 'keyboard and pointer, where there are any' }),
+    viewers: z
+      .object({ vnc: viewerSchema, web: viewerSchema })
+      .openapi({ description: 'people who look, and what they were sent since the server began' }),
   })
   .openapi('Info');
 
@@ -163,4 +174,50 @@ export const screenshotQuery = z.object({
 
 export const screenshotHeaders = z.object({
   'if-none-match': z.string().max(4096).optional().openapi({ description: 'tags of images that are known' }),
+});
+
+const inHeader = (description: string) => ({ description, schema: { type: 'string' as const } });
+
+export const screenshotAnswerHeaders = {
+  ETag: inHeader('the same for the same image'),
+  'Pixels-Hash': inHeader('the same for the same pixels, however they are encoded; see `wait`'),
+  'Picture-Version': inHeader('of the display when the image was taken; see `changes`'),
+};
+
+const milliseconds = (max: number) => z.coerce.number().int().min(0).max(max);
+
+export const waitQuery = z
+  .object({
+    until: z.enum(['stable', 'change', 'match']).openapi(inQuery('until', 'what to wait for')),
+    region: regionQuery,
+    quietMs: milliseconds(MAX_QUIET_MS)
+      .default(500)
+      .openapi(inQuery('quietMs', 'how long it has to be still, for `stable`')),
+    hash: z
+      .string()
+      .regex(/^[0-9a-f]{32}$/, 'is not a Pixels-Hash')
+      .optional()
+      .openapi(inQuery('hash', '`Pixels-Hash` of a screenshot of the same region without the cursor')),
+    timeoutMs: milliseconds(MAX_WAIT_MS).default(10_000).openapi(inQuery('timeoutMs', 'how long to wait')),
+  })
+  .refine(({ until, hash }) => until !== 'match' || hash !== undefined, {
+    path: ['hash'],
+    message: 'is needed to match',
+  });
+
+export const waitResultSchema = z
+  .object({
+    reason: z.enum(['stable', 'change', 'match']),
+    hash: z
+      .string()
+      .openapi({ description: 'of the pixels now; empty when the region is not in the picture any more' }),
+    version: z.int().openapi({ description: 'of the display, as in `changes`' }),
+    waitedMs: z.int(),
+  })
+  .openapi('WaitResult');
+
+export const changesQuery = z.object({
+  intervalMs: milliseconds(MAX_CHANGE_INTERVAL_MS)
+    .default(0)
+    .openapi(inQuery('intervalMs', 'time between two events at least')),
 });

@@ -67,6 +67,7 @@ export async function serve(config: ServeConfig, version: string): Promise<numbe
         version,
         screens: gpu.screens,
         viewing,
+        input: { seat: input.seat, layout: config.keyboardLayout },
         info: () => ({ ...gpu.info(version), input: input.info() }),
         metricsSource: () => ({ ...gpu.metrics(), inputs: input.metrics() }),
       });

@@ -99,6 +99,8 @@ export abstract class InputDevice implements VirtioDevice {
   #patience: NodeJS.Timeout | undefined;
   #isGivenUp = false;
   #waiting: (() => void)[] = [];
+  /** Who wants to know when so many events have been delivered. */
+  readonly #confirmations = new Set<{ readonly upTo: number; settle(isDelivered: boolean): void }>();
 
   constructor(description: InputDescription, log: Log) {
     this.#description = description;
@@ -113,6 +115,33 @@ export abstract class InputDevice implements VirtioDevice {
   drained(): Promise<void> {
     if (this.#isGivenUp || this.#events.length <= HIGH_WATER_EVENTS / 2) return Promise.resolve();
     return new Promise((resolve) => this.#waiting.push(resolve));
+  }
+
+  /** Whether a driver of the guest listens. */
+  get hasDriver(): boolean {
+    return this.#session !== undefined;
+  }
+
+  /**
+   * Resolves with true when the guest has taken all that was reported until now; with false when it has not within
+   * `timeoutMs`, or has lost reports, or its driver goes.
+   */
+  delivered(timeoutMs: number): Promise<boolean> {
+    if (!this.#session || this.#isGivenUp) return Promise.resolve(false);
+    if (this.#events.length === 0) return Promise.resolve(true);
+    const upTo = this.#counters.delivered + this.#events.length;
+    return new Promise((resolve) => {
+      const confirmation = {
+        upTo,
+        settle: (isDelivered: boolean) => {
+          clearTimeout(timer);
+          this.#confirmations.delete(confirmation);
+          resolve(isDelivered);
+        },
+      };
+      const timer = setTimeout(() => confirmation.settle(false), timeoutMs);
+      this.#confirmations.add(confirmation);
+    });
   }
 
   acceptsFeatures(): boolean {
@@ -240,6 +269,9 @@ export abstract class InputDevice implements VirtioDevice {
 
   /** The guest has taken something, or is gone: patience starts anew, and what it has missed is made up for. */
   #settle(): void {
+    for (const { upTo, settle } of [...this.#confirmations]) {
+      if (!this.#session || this.#counters.delivered >= upTo) settle(this.#session !== undefined);
+    }
     const wasPatient = this.#patience !== undefined;
     clearTimeout(this.#patience);
     this.#patience = undefined;

@@ -57,6 +57,11 @@ export interface SeatClient {
   touch(contacts: readonly Contact[]): boolean;
   /** Resolves when the guest has caught up, or takes nothing at all. */
   drained(): Promise<void>;
+  /**
+   * Resolves with true when the guest has taken all keys and all of the pointer that were reported until now; false: it
+   * has not within `timeoutMs`, or has lost some. A device without a driver is not waited for.
+   */
+  delivered(timeoutMs: number): Promise<boolean>;
   /** Releases all keys, buttons and contacts that only this client holds. What it does afterwards has no effect. */
   close(): void;
 }
@@ -83,6 +88,16 @@ export class Seat {
 
   get hasTouch(): boolean {
     return this.#options.touch !== undefined;
+  }
+
+  /** Whether a driver of the guest listens to the keyboard. */
+  get isKeyboardHeard(): boolean {
+    return this.#options.keyboard?.hasDriver === true;
+  }
+
+  /** Whether a driver of the guest listens to the tablet. */
+  get isPointerHeard(): boolean {
+    return this.#options.tablet?.hasDriver === true;
   }
 
   /** As the guest has set them; undefined while no driver has set any. */
@@ -154,6 +169,11 @@ export class Seat {
       },
       drained: async () => {
         await Promise.all([keyboard?.drained(), tablet?.drained(), touch?.drained()]);
+      },
+      delivered: async (timeoutMs) => {
+        const heard = [keyboard, tablet].filter((device) => device?.hasDriver);
+        const taken = await Promise.all(heard.map((device) => device?.delivered(timeoutMs)));
+        return taken.every((isTaken) => isTaken);
       },
       close: () => {
         if (!isOpen()) return;

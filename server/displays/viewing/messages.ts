@@ -91,6 +91,17 @@ export interface CaptureOptions extends PartOptions {
   readonly unlessTags: readonly string[];
 }
 
+/** Of pixels at one moment. */
+export interface PixelsHash {
+  /** The same for the same pixels, however they are encoded: 32 hexadecimal digits. */
+  readonly hash: string;
+  /** What the changes are counted by; it begins anew when nobody has looked at the display for a while. */
+  readonly version: number;
+  /** Of the whole picture. */
+  readonly width: number;
+  readonly height: number;
+}
+
 export interface Capture {
   /** Undefined when the image has a tag that was named. */
   readonly image: Uint8Array | undefined;
@@ -98,6 +109,8 @@ export interface Capture {
   readonly tag: string;
   /** The same for the same pixels, however they are encoded: 32 hexadecimal digits. */
   readonly pixelsHash: string;
+  /** As that of `PixelsHash`. */
+  readonly version: number;
   readonly width: number;
   readonly height: number;
 }
@@ -143,7 +156,7 @@ export interface Calls {
 
 export interface Answers {
   capture: Capture;
-  hash: string;
+  hash: PixelsHash;
   /** The address with the port that was found. */
   listen: Address;
   follow: undefined;
@@ -159,6 +172,8 @@ export interface Change {
   readonly height: number;
   /** Empty when only the cursor is different. */
   readonly rects: readonly Rect[];
+  /** Where or what the cursor is, if that is different. */
+  readonly cursor?: CursorState;
 }
 
 export type ToViewing =

@@ -4,7 +4,7 @@ import sharp from 'sharp';
 import { convertPixels } from '../../../native/index.ts';
 import type { PixelOrder } from '../display.ts';
 import type { Canvas } from './canvas.ts';
-import type { Capture, CaptureOptions, PartOptions } from './messages.ts';
+import type { Capture, CaptureOptions, PartOptions, PixelsHash } from './messages.ts';
 
 const BYTES_PER_PIXEL = 4;
 const RGBA: PixelOrder = { r: 0, g: 1, b: 2, a: 3 };
@@ -28,6 +28,7 @@ export class CaptureError extends Error {
 /** Takes a picture of a part of the canvas at this moment. @throws CaptureError for a part that is not there */
 export async function capture(canvas: Canvas, options: CaptureOptions): Promise<Capture> {
   const { format, quality, scale } = options;
+  const { version } = canvas;
   const { pixels, width, height } = part(canvas, options);
   const to = {
     width: Math.max(1, Math.round(width * scale)),
@@ -38,20 +39,21 @@ export async function capture(canvas: Canvas, options: CaptureOptions): Promise<
   }
   const pixelsHash = hashOf(pixels, width, height);
   const tag = `${pixelsHash}-${to.width}x${to.height}-${format === 'png' ? format : `${format}${quality}`}`;
-  if (options.unlessTags.includes(tag)) return { image: undefined, tag, pixelsHash, ...to };
+  if (options.unlessTags.includes(tag)) return { image: undefined, tag, pixelsHash, version, ...to };
   let image = sharp(pixels, { raw: { width, height, channels: BYTES_PER_PIXEL } }).removeAlpha();
   if (to.width !== width || to.height !== height) image = image.resize(to.width, to.height, { fit: 'fill' });
   const encoded =
     format === 'png'
       ? image.png({ compressionLevel: PNG_LEVEL, adaptiveFiltering: false })
       : image.jpeg({ quality });
-  return { image: await encoded.toBuffer(), tag, pixelsHash, ...to };
+  return { image: await encoded.toBuffer(), tag, pixelsHash, version, ...to };
 }
 
 /** The hash of a part as it is now. @throws CaptureError for a part that is not there */
-export function hash(canvas: Canvas, options: PartOptions): string {
-  const { pixels, width, height } = part(canvas, options);
-  return hashOf(pixels, width, height);
+export function hash(canvas: Canvas, options: PartOptions): PixelsHash {
+  const { pixels, ...size } = part(canvas, options);
+  const { version, width, height } = canvas;
+  return { hash: hashOf(pixels, size.width, size.height), version, width, height };
 }
 
 /** A copy as RGBA, alpha 255 everywhere. */

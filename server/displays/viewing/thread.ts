@@ -8,6 +8,7 @@ import { codeOfScancode } from '../../input/keys.ts';
 import { strokeForKeysym } from '../../input/keysyms.ts';
 import type { Log } from '../../log.ts';
 import type { Address } from '../../sockets.ts';
+import type { CursorState } from '../cursor.ts';
 import type { Rect } from '../display.ts';
 import type { KeyboardKnowledge } from '../vnc/keys.ts';
 import { Canvas, type Follower } from './canvas.ts';
@@ -275,15 +276,18 @@ export class ViewingThread implements Stage {
 
   async #beginToFollow(display: number): Promise<() => void> {
     const { canvas, leave } = await this.look(display);
-    const tell = (rects: readonly Rect[]) => {
+    const tell = (rects: readonly Rect[], cursor?: CursorState) => {
       const { version, width, height } = canvas;
-      this.#port.postMessage({ type: 'changed', change: { display, version, width, height, rects } });
+      this.#port.postMessage({
+        type: 'changed',
+        change: { display, version, width, height, rects, ...(cursor ? { cursor } : {}) },
+      });
     };
     const follower: Follower = {
       isWaiting: true,
       changed: (tiles) => tell(tiles.rects()),
       resized: () => tell([canvas.whole]),
-      cursorChanged: () => tell([]),
+      cursorChanged: () => tell([], canvas.cursor),
     };
     const unfollow = canvas.follow(follower);
     return () => {

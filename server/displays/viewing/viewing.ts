@@ -21,6 +21,7 @@ import type {
   InputNews,
   ListenOptions,
   PartOptions,
+  PixelsHash,
   Port,
   ToViewing,
   ViewerCounters,
@@ -97,7 +98,7 @@ export class Viewing {
   }
 
   /** The hash of a part of a display. @throws ViewingError as `capture` does */
-  hash(display: number, options: PartOptions): Promise<string> {
+  hash(display: number, options: PartOptions): Promise<PixelsHash> {
     return this.#call('hash', { display, options });
   }
 

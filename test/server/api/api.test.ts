@@ -1,6 +1,5 @@
 /** The control API over its socket, and the document that describes it. */
 import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
-import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Validator } from '@seriousme/openapi-schema-validator';
@@ -12,6 +11,7 @@ import { GpuServer } from '../../../server/gpu-server.ts';
 import { InputServer } from '../../../server/input-server.ts';
 import { SILENT_LOG } from '../../../server/log.ts';
 import { decodePng } from '../../../tools/testbed/pictures.ts';
+import { askSocket } from '../../support/api-here.ts';
 import { viewingHere } from '../../support/viewing.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'api-'));
@@ -39,6 +39,7 @@ beforeAll(async () => {
     version: '1.2.3',
     screens: gpu.screens,
     viewing,
+    input: { seat: input.seat, layout: 'us' as const },
     info: () => ({ ...gpu.info('1.2.3'), input: input.info() }),
     metricsSource: () => ({ ...gpu.metrics(), inputs: input.metrics() }),
   });
@@ -51,36 +52,8 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
-interface Answer {
-  readonly status: number;
-  readonly type: string;
-  readonly body: Buffer;
-  readonly json: unknown;
-}
-
-function ask(
-  method: string,
-  path: string,
-  body?: string | object,
-  type = 'application/json',
-): Promise<Answer> {
-  return new Promise((resolve, reject) => {
-    const text = body === undefined || typeof body === 'string' ? body : JSON.stringify(body);
-    const headers = text === undefined ? {} : { 'Content-Type': type };
-    const sent = request({ socketPath, method, path, headers }, (response) => {
-      const parts: Buffer[] = [];
-      response.on('data', (part: Buffer) => parts.push(part));
-      response.on('end', () => {
-        const body = Buffer.concat(parts);
-        const type = response.headers['content-type'] ?? '';
-        const json = type.startsWith('application/json') ? JSON.parse(body.toString()) : undefined;
-        resolve({ status: response.statusCode ?? 0, type, body, json });
-      });
-    });
-    sent.on('error', reject);
-    sent.end(text);
-  });
-}
+const ask = (method: string, path: string, body?: string | object, type?: string) =>
+  askSocket(socketPath, method, path, body, type === undefined ? {} : { type });
 
 describe('the document', () => {
   test('is valid OpenAPI', async () => {
@@ -97,6 +70,11 @@ describe('the document', () => {
       '/v1/displays',
       '/v1/displays/{display}',
       '/v1/displays/{display}/screenshot',
+      '/v1/displays/{display}/wait',
+      '/v1/displays/{display}/changes',
+      '/v1/input/keys',
+      '/v1/input/text',
+      '/v1/input/pointer',
       '/metrics',
       '/healthz',
     ]);
@@ -115,6 +93,7 @@ describe('the document', () => {
     };
     check('Info', (await ask('GET', '/v1/info')).json);
     check('DisplayList', (await ask('GET', '/v1/displays')).json);
+    check('WaitResult', (await ask('GET', '/v1/displays/0/wait?until=stable&quietMs=0')).json);
     check('Health', (await ask('GET', '/healthz')).json);
     check('Error', (await ask('GET', '/nothing')).json);
   });
@@ -268,6 +247,10 @@ describe('the rest', () => {
       'vfio_user_gpu_input_total',
       'vfio_user_gpu_input_waiting',
       'vfio_user_gpu_input_client_connected',
+      'vfio_user_gpu_viewers',
+      'vfio_user_gpu_viewer_updates_total',
+      'vfio_user_gpu_viewer_sent_bytes_total',
+      'vfio_user_gpu_viewers_refused_total',
       'vfio_user_gpu_process_resident_bytes',
     ]);
     expect(body.toString()).toContain('vfio_user_gpu_input_total{device="keyboard",kind="delivered"} 0');
@@ -289,6 +272,7 @@ describe('the rest', () => {
       version: '0',
       screens: gpu.screens,
       viewing,
+      input: { seat: input.seat, layout: 'us' as const },
       info: () => ({ ...gpu.info('0'), input: input.info() }),
       metricsSource: () => ({ ...gpu.metrics(), inputs: input.metrics() }),
     });
@@ -302,6 +286,7 @@ describe('the rest', () => {
       version: '0',
       screens: [],
       viewing,
+      input: { seat: input.seat, layout: 'us' as const },
       info: () => ({ ...gpu.info('0'), input: input.info() }),
       metricsSource: () => ({ ...gpu.metrics(), inputs: input.metrics() }),
     };

@@ -1,0 +1,112 @@
+/** The shapes of requests that type and point. */
+import { z } from '@hono/zod-openapi';
+import { LAYOUT_NAMES } from '../input/layouts.ts';
+import { BUTTON_NAMES } from './input.ts';
+import {
+  MAX_CHORD_LENGTH,
+  MAX_CLICKS,
+  MAX_DELAY_MS,
+  MAX_DRAG_MS,
+  MAX_KEY_STEPS,
+  MAX_NOTCHES,
+  MAX_PATH_POINTS,
+  MAX_PAUSE_MS,
+  MAX_TEXT_LENGTH,
+} from './limits.ts';
+
+/** Guests queue about sixteen strokes for a program before they drop some. */
+const DEFAULT_DELAY_MS = 12;
+const DEFAULT_DRAG_MS = 250;
+
+const chord = z.string().min(1).max(MAX_CHORD_LENGTH);
+const layout = z
+  .enum(LAYOUT_NAMES)
+  .optional()
+  .openapi({ description: 'keyboard layout of the guest; by default what the server was started with' });
+const delayMs = z
+  .int()
+  .min(0)
+  .max(MAX_DELAY_MS)
+  .default(DEFAULT_DELAY_MS)
+  .openapi({ description: 'after each key; programs of a guest that are slow lose keys without it' });
+
+export const keysRequestSchema = z
+  .strictObject({
+    keys: z
+      .array(
+        z.union([
+          chord,
+          z.strictObject({ down: chord }),
+          z.strictObject({ up: chord }),
+          z.strictObject({ waitMs: z.int().min(0).max(MAX_PAUSE_MS) }),
+        ]),
+      )
+      .min(1)
+      .max(MAX_KEY_STEPS)
+      .openapi({
+        description:
+          'chords, and keys that go down and up by themselves. Keys have names like ctrl, shift, alt, altgr, super, ' +
+          'enter, esc, tab, f5, up, pagedown; a single character is the key that types it',
+        example: ['ctrl+alt+t', { waitMs: 500 }, 'enter'],
+      }),
+    layout,
+    delayMs,
+  })
+  .openapi('KeysRequest');
+
+export const textRequestSchema = z
+  .strictObject({
+    text: z.string().min(1).max(MAX_TEXT_LENGTH).openapi({ example: 'uname -a\n' }),
+    layout,
+    delayMs,
+  })
+  .openapi('TextRequest');
+
+const point = { x: z.number(), y: z.number() };
+const common = {
+  display: z.int().min(0).default(0),
+  modifiers: z
+    .array(chord)
+    .max(8)
+    .default([])
+    .openapi({ description: 'keys held meanwhile', example: ['ctrl'] }),
+};
+const button = z.enum(BUTTON_NAMES).default('left');
+const notches = (direction: string) =>
+  z
+    .number()
+    .min(-MAX_NOTCHES)
+    .max(MAX_NOTCHES)
+    .default(0)
+    .openapi({ description: `notches of the wheel ${direction}` });
+
+export const pointerRequestSchema = z
+  .discriminatedUnion('action', [
+    z.strictObject({ action: z.literal('move'), ...common, ...point }),
+    z.strictObject({
+      action: z.literal('click'),
+      ...common,
+      ...point,
+      button,
+      count: z.int().min(1).max(MAX_CLICKS).default(1).openapi({ description: '2: a double click' }),
+    }),
+    z.strictObject({
+      action: z.literal('drag'),
+      ...common,
+      path: z
+        .array(z.strictObject(point))
+        .min(2)
+        .max(MAX_PATH_POINTS)
+        .openapi({ description: 'from where the button is pressed to where it is released' }),
+      button,
+      durationMs: z.int().min(0).max(MAX_DRAG_MS).default(DEFAULT_DRAG_MS),
+    }),
+    z.strictObject({
+      action: z.literal('scroll'),
+      ...common,
+      ...point,
+      down: notches('down; negative: up'),
+      right: notches('to the right; negative: to the left'),
+    }),
+  ])
+  .openapi('PointerRequest');
