@@ -2,8 +2,8 @@
  * System calls and pixel loops that Node lacks: Unix sockets that carry descriptors, readiness callbacks,
  * eventfds, memfds, dma-bufs over them, mappings of other processes' memory, and bulk copies between guest memory
  * and images.
- * Knows no protocol. Typed face of the addon in `src/`, which checks every number and buffer itself; this file
- * adds shapes, defaults and handles with an end.
+ * Knows no protocol, and of RFB only what its encodings do with pixels. Typed face of the addon in `src/`, which
+ * checks every number and buffer itself; this file adds shapes, defaults and handles with an end.
  *
  * Descriptors are plain numbers: whoever receives one owns it, and closes it with `fs.closeSync`.
  */
@@ -70,6 +70,7 @@ interface Addon {
   seals(fd: number): number;
   punchHole(fd: number, offset: number, lengthBytes: number): void;
   nextData(fd: number, offset: number): number | undefined;
+  isOpenElsewhere(fd: number): boolean;
   clearRange(fd: number, offset: number, lengthBytes: number): void;
   clearInBackground(
     fd: number,
@@ -113,6 +114,17 @@ interface Addon {
   gather: Transfer;
   scatter: Transfer;
   convertPixels(...rest: [...from: Image, ...to: Image, picks: number, width: number, height: number]): void;
+  findScroll(
+    current: Uint8Array,
+    currentOffset: number,
+    currentStrideBytes: number,
+    previous: Uint8Array,
+    previousOffset: number,
+    previousStrideBytes: number,
+    rowBytes: number,
+    rows: number,
+    found: Int32Array,
+  ): boolean;
   diffTiles(
     ...rest: [
       ...current: Image,
@@ -127,7 +139,7 @@ interface Addon {
 
   packPixels(...job: PackJob): number;
   packZrleTiles(...job: PackJob): number;
-  packTightRects(...rest: [...PackJob, photos: boolean, records: Int32Array]): number;
+  packTightRects(...rest: [...PackJob, photos: number, records: Int32Array]): number;
 }
 
 /** This file runs from `native/` under the tests and from `dist/native/` when installed. */
@@ -356,6 +368,15 @@ export function punchHole(fd: number, offset: number, lengthBytes: number): void
  */
 export function nextData(fd: number, offset: number): number | undefined {
   return addon.nextData(fd, offset);
+}
+
+/**
+ * Whether a file is open or mapped through any other open file description than this one, here or in any other process.
+ * Only asks of files that were opened by a path (`/proc/self/fd/N` is one): a memfd as it was made always says yes.
+ * @throws SystemError when the system does not tell: EACCES for a file of somebody else, EINVAL where there are no leases
+ */
+export function isOpenElsewhere(fd: number): boolean {
+  return addon.isOpenElsewhere(fd);
 }
 
 /**
@@ -814,25 +835,40 @@ export function packZrleTiles(pixels: Pixels, as: PixelParts, to: Uint8Array): n
 
 /**
  * What fills a rectangle: one colour; pixels; a palette and an index per pixel (1 bit with two colours, rows padded
- * to bytes, and 8 otherwise); pixels of a photo, always as red, green and blue bytes.
+ * to bytes, and 8 otherwise); pixels of a photo, as red, green and blue bytes, after Tight's gradient filter or before
+ * JPEG.
  */
-export const TightKind = { fill: 0, copy: 1, palette: 2, photo: 3 } as const;
+export const TightKind = { fill: 0, copy: 1, palette: 2, gradient: 3, photo: 4 } as const;
 export type TightKind = (typeof TightKind)[keyof typeof TightKind];
 
-/** The numbers of a rectangle in `records`: kind, x, y, width, height, colours, and where its bytes are. */
+/** What becomes of photos: pixels as others, pixels after the gradient filter, pixels for JPEG. */
+export const Photos = { copied: 0, gradient: 1, kept: 2 } as const;
+export type Photos = (typeof Photos)[keyof typeof Photos];
+
+/** The numbers of a rectangle in `records`; `start` and `length` say where its bytes are. */
+export type TightRecord = readonly [
+  kind: TightKind,
+  x: number,
+  y: number,
+  width: number,
+  height: number,
+  colours: number,
+  start: number,
+  length: number,
+];
 export const TIGHT_RECORD_NUMBERS = 8;
 
 /**
  * Splits an image into rectangles of at most 2048 x 512 pixels (those of one colour may be higher) and stores what
  * Tight compresses of each. `to` must have room for 3 bytes per pixel, or `pixelBytes` if that is more; `records` for
- * one record per tile. Without `photos` there are none.
+ * one record per tile.
  * @returns the number of rectangles
  * @throws RangeError when a buffer is too small
  */
 export function packTightRects(
   pixels: Pixels,
   as: PixelParts,
-  photos: boolean,
+  photos: Photos,
   to: Uint8Array,
   records: Int32Array,
 ): number {
@@ -847,6 +883,46 @@ function packJob(
   checkOrder(order);
   const { r, g, b } = order;
   return [bytes, offset, strideBytes, width, height, r, g, b, parts, pixelBytes, to];
+}
+
+/** Pixels that came from elsewhere in the same columns. */
+export interface Scroll {
+  readonly column: number;
+  readonly columns: number;
+  /** The first row that came. */
+  readonly row: number;
+  readonly rows: number;
+  /** How far it came: negative is up. Never 0. */
+  readonly down: number;
+}
+
+/**
+ * Looks for rows of `current` that are rows of `previous` moved up or down, as scrolling does, in the columns in which
+ * images of 4-byte pixels differ, and gives the longest run of them. Both images are read whole, so this costs as much as comparing them.
+ * @throws RangeError when a buffer cannot hold its image
+ */
+export function findScroll(
+  current: Uint8Array,
+  currentSpan: Span2d,
+  previous: Uint8Array,
+  previousSpan: Span2d,
+  rowBytes: number,
+  rows: number,
+): Scroll | undefined {
+  const found = new Int32Array(5);
+  const isFound = addon.findScroll(
+    current,
+    currentSpan.offset,
+    currentSpan.strideBytes,
+    previous,
+    previousSpan.offset,
+    previousSpan.strideBytes,
+    rowBytes,
+    rows,
+    found,
+  );
+  const [column = 0, columns = 0, row = 0, count = 0, down = 0] = found;
+  return isFound ? { column, columns, row, rows: count, down } : undefined;
 }
 
 /**

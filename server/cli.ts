@@ -398,12 +398,12 @@ export async function parseCommandLine(
           .option('max-resource-memory', {
             type: 'string',
             default: '512M',
-            describe: 'most host memory for pixels of 2D resources and copies of blobs',
+            describe: 'most host memory for pixels of 2D resources and of blobs that displays show',
           })
           .option('max-blob-memory', {
             type: 'string',
             default: '1G',
-            describe: 'most host memory for blobs of contexts',
+            describe: 'most host memory for blobs of contexts, and again for what compositors have of them',
           })
           .option('host-visible-size', {
             type: 'string',

@@ -24,7 +24,12 @@ export async function listenOn(server: Server, address: Address): Promise<Listen
   }
   const { path } = address;
   removeStaleSocket(path);
-  const fd = listenUnix(path, BACKLOG);
+  let fd: number;
+  try {
+    fd = listenUnix(path, BACKLOG);
+  } catch (error) {
+    throw new Error(`${path}: ${(error as Error).message}`, { cause: error });
+  }
   const inode = inodeOf(path);
   await listen(server, { fd } as ListenOptions);
   return {

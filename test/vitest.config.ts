@@ -21,7 +21,7 @@ export default defineConfig({
         extends: true,
         test: {
           name: 'guest',
-          include: ['test/{guest,clients}/**/*.test.ts'],
+          include: ['test/{guest,clients,browser}/**/*.test.ts'],
           pool: 'forks',
           fileParallelism: false,
           testTimeout: 300_000,

@@ -64,6 +64,7 @@ export const ROOMS: readonly Room[] = [
       'sharp',
     ],
   },
+  { files: 'server/displays/web/page/', may: ['server/displays/web/page/'] },
   {
     files: 'server/displays/web/',
     may: ['server/displays/', 'server/sockets.ts', ...FOUNDATION, 'node:', 'ws'],

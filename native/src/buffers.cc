@@ -1,5 +1,6 @@
 // Memory of our own that other processes can map: memfds, their seals and their holes.
 #include <cerrno>
+#include <csignal>
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -63,6 +64,21 @@ Napi::Value nextData(const Napi::CallbackInfo& info) {
   return none ? info.Env().Undefined() : Napi::Number::New(info.Env(), static_cast<double>(data));
 }
 
+// isOpenElsewhere(fd): boolean
+Napi::Value isOpenElsewhere(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int fd = args.fd(0);
+  if (args.failed()) return {};
+  // Who opens the file during the lease makes the kernel send a signal. SIGIO, the default, would end the process.
+  if (fcntl(fd, F_SETSIG, SIGURG) != 0) return fail(info.Env(), errno, "fcntl");
+  if (fcntl(fd, F_SETLEASE, F_WRLCK) != 0) {
+    if (errno == EAGAIN) return Napi::Boolean::New(info.Env(), true);
+    return fail(info.Env(), errno, "fcntl");
+  }
+  if (fcntl(fd, F_SETLEASE, F_UNLCK) != 0) return fail(info.Env(), errno, "fcntl");
+  return Napi::Boolean::New(info.Env(), false);
+}
+
 }  // namespace
 
 void exposeBuffers(Napi::Object exports) {
@@ -70,6 +86,7 @@ void exposeBuffers(Napi::Object exports) {
   expose<seals>(exports, "seals");
   expose<punchHole>(exports, "punchHole");
   expose<nextData>(exports, "nextData");
+  expose<isOpenElsewhere>(exports, "isOpenElsewhere");
 }
 
 }  // namespace addon

@@ -89,6 +89,12 @@ class Output {
 
   size_t length() const { return static_cast<size_t>(at_ - first_); }
 
+  /** The place of so many bytes, which somebody else puts there. */
+  uint8_t* skip(size_t bytes) {
+    at_ += bytes;
+    return at_ - bytes;
+  }
+
   void byte(size_t value) { *at_++ = static_cast<uint8_t>(value); }
 
   void pixels(const uint32_t* words, size_t count, size_t bytes) {
@@ -205,7 +211,12 @@ struct TileWords {
   /** The end of the run of equal pixels that begins here. */
   size_t runEnd(size_t at) const {
     const uint32_t colour = words[at];
-    while (++at < count && words[at] == colour) continue;
+    const uint64_t pair = uint64_t{colour} << 32 | colour;
+    for (uint64_t next; at + 2 <= count; at += 2) {
+      std::memcpy(&next, words + at, sizeof(next));
+      if (next != pair) break;
+    }
+    while (at < count && words[at] == colour) at++;
     return at;
   }
 };
@@ -314,7 +325,7 @@ void storeZrleTile(const TileWords& tile, const Area& area, size_t bytes, Colour
 
 // ---- Tight ----
 
-// How an image is cut was chosen by measuring; see server/displays/vnc/encodings/README.md.
+// These were chosen by measuring: server/displays/vnc/encodings/README.md.
 constexpr uint32_t maxColumns = 2048 / tileSide;
 constexpr uint32_t maxLosslessTiles = 64;
 constexpr uint32_t maxPhotoTiles = 256;
@@ -322,10 +333,15 @@ constexpr uint32_t maxPhotoTiles = 256;
 constexpr uint32_t minFillTiles = 4;
 /** Smaller photos are not worth a JPEG. */
 constexpr uint32_t minPhotoPixels = 4 * tileSide * tileSide;
+/** A palette is not worth its bytes for fewer pixels per colour than this. */
+constexpr size_t minPixelsPerColour = 96;
 /** A photo has many colours, none of which is everywhere, and neighbours that differ. */
 constexpr size_t minPhotoColours = 65;
 
-enum class Kind : int32_t { fill, copy, palette, photo };
+enum class Kind : int32_t { fill, copy, palette, gradient, photo };
+
+/** What becomes of photos. */
+enum class Photos { copied, gradient, kept };
 
 struct Tile {
   /** Where its colours are, and how many; none when they are more than a palette holds. */
@@ -342,12 +358,35 @@ struct Block {
   uint32_t rows;
 };
 
+/**
+ * Each channel less what its neighbours let one expect: the left one and the upper one less the one between them.
+ * Beyond the edges is black.
+ */
+void storeGradient(const Image& image, const Area& area, Output& out) {
+  const size_t rowBytes = area.width * rgb.bytes;
+  std::vector<uint8_t> rows(2 * (rgb.bytes + rowBytes));
+  uint8_t* above = rows.data() + rgb.bytes;
+  uint8_t* row = above + rowBytes + rgb.bytes;
+  for (uint32_t y = 0; y < area.height; y++) {
+    Output pixels(row);
+    storeArea(image, rgb, {area.x, area.y + y, area.width, 1}, pixels);
+    uint8_t* to = out.skip(rowBytes);
+    for (size_t i = 0; i < rowBytes; i++) {
+      const int left = row[static_cast<ptrdiff_t>(i) - static_cast<ptrdiff_t>(rgb.bytes)];
+      const int between = above[static_cast<ptrdiff_t>(i) - static_cast<ptrdiff_t>(rgb.bytes)];
+      to[i] = static_cast<uint8_t>(row[i] - std::clamp(left + above[i] - between, 0, 255));
+    }
+    std::swap(row, above);
+  }
+}
+
 /** Cuts an image into rectangles and stores them; see packTightRects. */
 class TightRects {
  public:
-  TightRects(const Image& image, const Format& format, bool photos, Output& out, int32_t* records)
+  TightRects(const Image& image, const Format& format, Photos photos, Output& out, int32_t* records)
       : image_(image),
         format_(format),
+        photos_(photos),
         columns_(tilesOver(image.width)),
         rows_(tilesOver(image.height)),
         tiles_(size_t{columns_} * rows_),
@@ -355,7 +394,7 @@ class TightRects {
         records_(records) {
     size_t each = 0;
     for (uint32_t row = 0; row < rows_; row++) {
-      for (uint32_t column = 0; column < columns_; column++) look(tileArea(image, column, row), photos, tiles_[each++]);
+      for (uint32_t column = 0; column < columns_; column++) look(tileArea(image, column, row), tiles_[each++]);
     }
   }
 
@@ -364,10 +403,14 @@ class TightRects {
       if (at(seed).colours == 1) storeFill(seed);
     });
     forEachFree([this](const Block& seed) {
-      if (at(seed).photo && storePhoto(seed)) return;
-      if (at(seed).colours > 0) return storePalette(seed);
+      if (at(seed).photo) storePhoto(seed);
+    });
+    forEachFree([this](const Block& seed) {
+      if (at(seed).colours > 0) storePalette(seed);
+    });
+    forEachFree([this](const Block& seed) {
       storeCopy(grow(seed, maxLosslessTiles, [this](const Block& more) {
-        return all(more, [](const Tile& tile) { return tile.colours == 0 && !tile.photo; });
+        return all(more, [](const Tile& tile) { return tile.colours == 0; });
       }));
     });
     return count_;
@@ -375,7 +418,7 @@ class TightRects {
 
  private:
 
-  void look(const Area& area, bool photos, Tile& tile) {
+  void look(const Area& area, Tile& tile) {
     words_.load(image_, format_, area);
     set_.clear();
     bool few = true;
@@ -390,8 +433,8 @@ class TightRects {
       if (few) used[index] += end - at;
     }
     const size_t commonest = few ? *std::max_element(used, used + set_.size()) : 0;
-    tile.photo = photos && (!few || set_.size() >= minPhotoColours) && 2 * steps >= words_.count &&
-                 4 * commonest < words_.count;
+    tile.photo = photos_ != Photos::copied && (!few || set_.size() >= minPhotoColours) &&
+                 2 * steps >= words_.count && 4 * commonest < words_.count;
     tile.done = false;
     tile.firstColour = colours_.size();
     tile.colours = few ? set_.size() : 0;
@@ -453,37 +496,46 @@ class TightRects {
     storeColours(block);
   }
 
-  /** False when the photo is too small: then it is none. */
-  bool storePhoto(const Block& seed) {
-    const Block block = grow(seed, maxPhotoTiles, [this](const Block& more) {
+  /** A photo that is too small for JPEG becomes none. */
+  void storePhoto(const Block& seed) {
+    const bool kept = photos_ == Photos::kept;
+    const Block block = grow(seed, kept ? maxPhotoTiles : maxLosslessTiles, [this](const Block& more) {
       return all(more, [](const Tile& tile) { return tile.photo; });
     });
     const Area area = areaOf(block);
-    if (area.width * area.height < minPhotoPixels) {
+    if (!kept) {
+      record(Kind::gradient, block, 0, [&] { storeGradient(image_, area, out_); });
+    } else if (area.width * area.height >= minPhotoPixels) {
+      record(Kind::photo, block, 0, [&] { storeArea(image_, rgb, area, out_); });
+    } else {
       forEachTile(block, [](Tile& tile) { tile.photo = false; });
-      return false;
     }
-    record(Kind::photo, block, 0, [&] { storeArea(image_, rgb, area, out_); });
-    return true;
   }
 
   void storeCopy(const Block& block) {
     record(Kind::copy, block, 0, [&] { storeArea(image_, format_, areaOf(block), out_); });
   }
 
-  /** A block whose tiles share one palette: of two colours if the first tile has no more. */
+  /**
+   * A block whose tiles share one palette: of two colours if the first tile has no more. Where the palette is too
+   * large, the tiles become such that have none.
+   */
   void storePalette(const Block& seed) {
     const size_t most = at(seed).colours <= 2 ? 2 : Colours::most;
     set_.clear();
     addColours(at(seed), most);
-    storeColours(grow(seed, maxLosslessTiles, [&](const Block& more) {
+    const Block block = grow(seed, maxLosslessTiles, [&](const Block& more) {
       const size_t before = set_.size();
-      const bool fits = all(more, [&](const Tile& tile) {
-        return tile.colours > 0 && !tile.photo && addColours(tile, most);
-      });
+      const bool fits = all(more, [&](const Tile& tile) { return tile.colours > 0 && addColours(tile, most); });
       if (!fits) set_.shrink(before);
       return fits;
-    }));
+    });
+    const Area area = areaOf(block);
+    if (set_.size() > 2 && area.width * area.height < set_.size() * minPixelsPerColour) {
+      forEachTile(block, [](Tile& tile) { tile.colours = 0; });
+    } else {
+      storeColours(block);
+    }
   }
 
   bool addColours(const Tile& tile, size_t most) {
@@ -538,6 +590,7 @@ class TightRects {
 
   const Image& image_;
   const Format& format_;
+  const Photos photos_;
   const uint32_t columns_;
   const uint32_t rows_;
   std::vector<Tile> tiles_;
@@ -633,7 +686,7 @@ Napi::Value packZrleTiles(const Napi::CallbackInfo& info) {
 Napi::Value packTightRects(const Napi::CallbackInfo& info) {
   Args args(info);
   const Job job(args, INT32_MAX);
-  const bool photos = args.boolean(11, "photos");
+  const auto photos = static_cast<Photos>(args.integer(11, "photos", static_cast<uint64_t>(Photos::kept)));
   const Array<int32_t> records = args.int32s(12, "records");
   job.requireRoom(args, job.pixels() * std::max(job.format.bytes, rgb.bytes));
   if (!args.failed() && records.length < job.tiles() * recordNumbers) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <unordered_map>
 
 #if defined(__x86_64__)
 #include <tmmintrin.h>
@@ -307,6 +308,90 @@ Napi::Value diffTiles(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), static_cast<double>(count));
 }
 
+/** A row's content as a number; different rows have the same one too rarely to matter for a guess. */
+uint64_t hashRow(const uint8_t* row, size_t length) {
+  constexpr uint64_t prime = 0x9e3779b97f4a7c15;
+  uint64_t hash = length * prime;
+  size_t at = 0;
+  for (; at + sizeof(uint64_t) <= length; at += sizeof(uint64_t)) {
+    uint64_t word;
+    std::memcpy(&word, row + at, sizeof word);
+    hash = (hash ^ word) * prime;
+    hash ^= hash >> 32;
+  }
+  for (; at < length; at++) hash = (hash ^ row[at]) * prime;
+  return hash ^ (hash >> 29);
+}
+
+// findScroll(current, offset, stride, previous, offset, stride, rowBytes, rows, found): whether rows of `current` are
+// rows of `previous` that moved up or down. Looks only at the columns in which the images differ; `found` gets the first
+// column and how many, the first row and how many, and how far down they came. Rows that there are once in both images
+// say how far; then all rows are compared, byte by byte.
+Napi::Value findScroll(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const Bytes current = args.bytes(0, "current");
+  const Span currentSpan = readSpan(args, 1, "currentSpan.offset", "currentSpan.strideBytes");
+  const Bytes previous = args.bytes(3, "previous");
+  const Span previousSpan = readSpan(args, 4, "previousSpan.offset", "previousSpan.strideBytes");
+  uint64_t rowBytes = args.integer(6, "rowBytes", INT_MAX);
+  const uint64_t rows = args.integer(7, "rows", INT_MAX);
+  const Array<int32_t> found = args.int32s(8, "found");
+  requireRows(args, "current", current, currentSpan, rowBytes, rows);
+  requireRows(args, "previous", previous, previousSpan, rowBytes, rows);
+  if (!args.failed() && found.length < 5) args.mistake<Napi::RangeError>("found", "has no room for five numbers");
+  if (args.failed()) return {};
+
+  uint64_t left = rowBytes, right = 0;
+  const auto now = [&](uint64_t row) { return current.data + currentSpan.offset + row * currentSpan.stride + left; };
+  const auto before = [&](uint64_t row) { return previous.data + previousSpan.offset + row * previousSpan.stride + left; };
+  for (uint64_t row = 0; row < rows; row++) {
+    const uint8_t* a = current.data + currentSpan.offset + row * currentSpan.stride;
+    const uint8_t* b = previous.data + previousSpan.offset + row * previousSpan.stride;
+    left = static_cast<uint64_t>(std::mismatch(a, a + left, b).first - a);
+    uint64_t end = rowBytes;
+    while (end > right && a[end - 1] == b[end - 1]) end--;
+    right = std::max(right, end);
+  }
+  if (left >= right) return Napi::Boolean::New(info.Env(), false);
+  left -= left % pixelBytes;
+  right += (pixelBytes - right % pixelBytes) % pixelBytes;
+  rowBytes = std::min(right, rowBytes) - left;
+
+  constexpr int64_t several = -1;
+  std::unordered_map<uint64_t, int64_t> rowsBefore;
+  for (uint64_t row = 0; row < rows; row++) {
+    const auto [entry, isNew] = rowsBefore.try_emplace(hashRow(before(row), rowBytes), static_cast<int64_t>(row));
+    if (!isNew) entry->second = several;
+  }
+  std::unordered_map<int64_t, uint64_t> votes;
+  for (uint64_t row = 0; row < rows; row++) {
+    const auto entry = rowsBefore.find(hashRow(now(row), rowBytes));
+    if (entry != rowsBefore.end() && entry->second != several) votes[static_cast<int64_t>(row) - entry->second]++;
+  }
+  votes.erase(0);
+  const auto best = std::max_element(votes.begin(), votes.end(),
+                                     [](const auto& a, const auto& b) { return a.second < b.second; });
+  if (best == votes.end()) return Napi::Boolean::New(info.Env(), false);
+
+  const int64_t down = best->first;
+  int64_t first = 0, count = 0;
+  for (int64_t row = std::max<int64_t>(0, down), start = row; row < static_cast<int64_t>(rows); row++) {
+    const int64_t from = row - down;
+    const bool same = from >= 0 && from < static_cast<int64_t>(rows) &&
+                      std::memcmp(now(static_cast<uint64_t>(row)), before(static_cast<uint64_t>(from)), rowBytes) == 0;
+    if (!same) {
+      start = row + 1;
+    } else if (row + 1 - start > count) {
+      first = start;
+      count = row + 1 - start;
+    }
+  }
+  const int64_t numbers[] = {static_cast<int64_t>(left / pixelBytes), static_cast<int64_t>(rowBytes / pixelBytes), first,
+                             count, down};
+  std::copy(std::begin(numbers), std::end(numbers), found.data);
+  return Napi::Boolean::New(info.Env(), count > 0);
+}
+
 }  // namespace
 
 void exposePixels(Napi::Object exports) {
@@ -314,6 +399,7 @@ void exposePixels(Napi::Object exports) {
   expose<transfer<Access::write>>(exports, "scatter");
   expose<convertPixels>(exports, "convertPixels");
   expose<diffTiles>(exports, "diffTiles");
+  expose<findScroll>(exports, "findScroll");
 }
 
 }  // namespace addon

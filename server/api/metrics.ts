@@ -135,11 +135,14 @@ export function makeRegistry(read: () => MetricsSource): Registry {
   gauge('resources', 'Resources of the guest by kind: 2d, or blobs of guest or host3d', ['kind'], (source) =>
     byKey('kind', source.resourceKinds),
   );
-  gauge('resource_bytes', 'Host memory charged for 2D resources and copies of blobs', [], (source) =>
+  gauge('resource_bytes', 'Host memory charged for 2D resources and blobs that displays show', [], (source) =>
     one(source.resourceBytes),
   );
-  gauge('resource_bytes_limit', 'Most host memory for 2D resources and copies of blobs', [], (source) =>
-    one(source.maxResourceBytes),
+  gauge(
+    'resource_bytes_limit',
+    'Most host memory for 2D resources and blobs that displays show',
+    [],
+    (source) => one(source.maxResourceBytes),
   );
   gauge('contexts', 'Contexts of the guest', [], (source) => one(source.contexts));
   counter(

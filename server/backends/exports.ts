@@ -15,13 +15,14 @@ import {
   F_SEAL_WRITE,
   type GuestAddressSpace,
   gather,
+  isOpenElsewhere,
   Mapping,
   type MemfdRange,
   SystemError,
   seals,
   syncDmaBuf,
 } from '../../native/index.ts';
-import type { MadeExport } from '../gpu/backend.ts';
+import type { LentFd, MadeExport } from '../gpu/backend.ts';
 
 /** Pages of the guest. A host with larger pages refuses some udmabufs, which then become copies. */
 const PAGE_BYTES = 4096;
@@ -124,13 +125,18 @@ export class Exporter implements Disposable {
 
 class Udmabuf implements MadeExport {
   readonly kind = 'udmabuf';
-  readonly fd: number;
   readonly sizeBytes: number;
+  readonly #fd: number;
   #closed = false;
 
   constructor(fd: number, sizeBytes: number) {
-    this.fd = fd;
+    this.#fd = fd;
     this.sizeBytes = sizeBytes;
+  }
+
+  /** Our own: the kernel counts who else has it. */
+  lend(): LentFd {
+    return { fd: this.#fd, release: () => {} };
   }
 
   refresh(): number {
@@ -139,22 +145,23 @@ class Udmabuf implements MadeExport {
 
   othersHoldIt(): boolean {
     if (this.#closed) return false;
-    const [, count] = /^count:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${this.fd}`, 'utf8')) ?? [];
+    const [, count] = /^count:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${this.#fd}`, 'utf8')) ?? [];
     return Number(count) > 1;
   }
 
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    closeSync(this.fd);
+    closeSync(this.#fd);
   }
 }
 
 class Copy implements MadeExport {
   readonly kind = 'copy';
-  readonly fd: number;
   readonly reason: string;
   readonly sizeBytes: number;
+  /** Nobody else gets it: each lent one is opened anew, so that we can ask who has the file open. */
+  readonly #fd: number;
   readonly #space: GuestAddressSpace;
   readonly #entries: EntryList;
   readonly #mapping: Mapping;
@@ -164,13 +171,23 @@ class Copy implements MadeExport {
     this.sizeBytes = sizeBytes;
     this.#space = space;
     this.#entries = entries;
-    this.fd = createMemfd('virtio-gpu-copy', sizeBytes, { seals: 'size' });
+    const memfd = createMemfd('virtio-gpu-copy', sizeBytes, { seals: 'size' });
     try {
-      this.#mapping = Mapping.map(this.fd, { lengthBytes: sizeBytes, writable: true, whole: true });
+      this.#fd = reopen(memfd);
+    } finally {
+      closeSync(memfd);
+    }
+    try {
+      this.#mapping = Mapping.map(this.#fd, { lengthBytes: sizeBytes, writable: true, whole: true });
     } catch (error) {
-      closeSync(this.fd);
+      closeSync(this.#fd);
       throw error;
     }
+  }
+
+  lend(): LentFd {
+    const fd = reopen(this.#fd);
+    return { fd, release: () => closeSync(fd) };
   }
 
   refresh(offset: number, lengthBytes: number): number | undefined {
@@ -183,15 +200,18 @@ class Copy implements MadeExport {
   }
 
   othersHoldIt(): boolean {
-    return false;
+    return !this.#mapping.closed && isOpenElsewhere(this.#fd);
   }
 
   close(): void {
     if (this.#mapping.closed) return;
     this.#mapping.close();
-    closeSync(this.fd);
+    closeSync(this.#fd);
   }
 }
+
+/** The same file through an open file description of its own. */
+const reopen = (fd: number) => openSync(`/proc/self/fd/${fd}`, 'r+');
 
 function roundUp(lengthBytes: number): number {
   return Math.ceil(lengthBytes / PAGE_BYTES) * PAGE_BYTES;

@@ -76,6 +76,7 @@ export class MemfdWindow implements WindowMemory {
     };
   }
 
+  /** Host memory behind the window now. */
   populatedBytes(): number {
     return fstatSync(this.fd).blocks * BLOCK_BYTES;
   }

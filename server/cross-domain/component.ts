@@ -2,7 +2,7 @@
 import { type Component, type Context, type ContextHost, type Counters, sumOf } from '../gpu/backend.ts';
 import { type Log, RateLimitedLog, SILENT_LOG } from '../log.ts';
 import { encode } from '../wire.ts';
-import { CrossDomainContext, type WaylandChannel } from './context.ts';
+import { CrossDomainContext, type Shared, type WaylandChannel } from './context.ts';
 import {
   CROSS_DOMAIN_CHANNEL_WAYLAND,
   CROSS_DOMAIN_VERSION,
@@ -25,6 +25,7 @@ export class CrossDomain implements Component {
   /** Guests read it once: it says what is configured, whether a compositor runs at this moment or not. */
   readonly capset: Uint8Array;
   #past: Counters = {};
+  readonly #shared: Shared = { images: 0, objects: 0 };
   readonly #wayland: WaylandChannel | undefined;
   readonly #log: RateLimitedLog;
   readonly #observe: CrossDomainOptions['observe'];
@@ -50,6 +51,7 @@ export class CrossDomain implements Component {
     const observe = this.#observe;
     return new CrossDomainContext({
       host,
+      shared: this.#shared,
       wayland: this.#wayland,
       ended: (counters) => {
         this.#past = sumOf([this.#past, counters]);

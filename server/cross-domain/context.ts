@@ -5,11 +5,18 @@
  */
 import { closeSync } from 'node:fs';
 import { createPipe } from '../../native/index.ts';
-import type { AttachedResource, Context, ContextBlob, ContextHost, Counters } from '../gpu/backend.ts';
+import type {
+  AttachedResource,
+  Context,
+  ContextBlob,
+  ContextHost,
+  Counters,
+  LentFd,
+} from '../gpu/backend.ts';
 import { GpuFault } from '../gpu/fault.ts';
 import { VIRTIO_GPU_MAP_CACHE_CACHED, VIRTIO_GPU_RESP_ERR_UNSPEC } from '../gpu/protocol.ts';
 import { type Codec, encode, viewOf } from '../wire.ts';
-import { Channel, type OutgoingFd } from './channel.ts';
+import { Channel } from './channel.ts';
 import { type Handover, Handovers } from './handovers.ts';
 import { linearLayout } from './images.ts';
 import { classify, type PipeData, ReadPipe, WritePipe } from './pipes.ts';
@@ -53,8 +60,12 @@ const MAX_GUEST_PAGE_BYTES = 65_536;
 const MAX_PAYLOAD_BYTES = 65_536;
 /** Sizes of Wayland's pools are signed 32-bit numbers. */
 const MAX_IMAGE_BYTES = 2 ** 31 - PAGE_BYTES;
-/** Different images that one guest program may ask about. */
-const MAX_REQUIREMENTS = 65_536;
+/** Different images that one guest program may ask about: one that is resized asks about each size. */
+const MAX_IMAGES = 8192;
+/** In all contexts together. When there are as many, each context may still have some. */
+const MAX_IMAGES_OF_ALL = 65_536;
+const MAX_OBJECTS_OF_ALL = 262_144;
+const MAX_WHEN_SCARCE = 1024;
 /** Pipes to write to and received memory that one guest program may have: as many as the compositor has sent. */
 const MAX_ITEMS = 4096;
 /** Pipes to read from: the guest makes them. */
@@ -64,6 +75,9 @@ const MAX_UNWRITTEN_BYTES = 64 * 2 ** 20;
 const FIRST_ID = 2;
 /** Read ahead for a guest that is slow, so that the compositor does not lose patience. */
 const MAX_WAITING_BYTES = 256 * 1024;
+/** Answers of our own to a guest that asks and does not listen; small ones cost more than their bytes. */
+const MAX_INBOX_BYTES = 16 * 2 ** 20;
+const MAX_INBOX_PIECES = 20_000;
 /** Of a READ to nobody: every guest that does not know it gives up. */
 const NO_PIPE = 0xffff_ffff;
 
@@ -79,6 +93,8 @@ export interface SentBlob {
 export interface WaylandStream {
   readonly failure: Error | undefined;
   readonly counters: Counters;
+  /** Objects of the protocol that exist now. */
+  readonly objectCount: number;
   fromGuest(bytes: Uint8Array, fds: readonly GuestFd<SentBlob>[]): FromGuest<SentBlob>;
   fromHost(bytes: Uint8Array, fdCount: number): FromHost;
   closing(message: string): Uint8Array;
@@ -91,8 +107,17 @@ export interface WaylandChannel {
   makeStream(context: ContextHost): WaylandStream;
 }
 
+/** What all contexts of a device have made together, which each gives back at its end. */
+export interface Shared {
+  /** Different images asked about. */
+  images: number;
+  /** Objects of the protocol. */
+  objects: number;
+}
+
 /** Where contexts of a device connect to, and what they count. */
 export interface Channels {
+  readonly shared: Shared;
   readonly host: ContextHost;
   /** Undefined where guests have none. */
   readonly wayland: WaylandChannel | undefined;
@@ -182,8 +207,10 @@ export class CrossDomainContext implements Context {
   #rings: Rings | undefined;
   #channel: Channel | undefined;
   #stream: WaylandStream | undefined;
+  /** Objects of the stream that have been counted. */
+  #objects = 0;
   /** Descriptors that have come and not gone on yet, by the order in which they came. */
-  readonly #fromGuest = new Waiting<OutgoingFd>((one) => one.release());
+  readonly #fromGuest = new Waiting<LentFd>((one) => one.release());
   readonly #fromHost = new Waiting<number>((fd) => closeSync(fd));
   /** What has come for the guest, in order. */
   readonly #inbox: Incoming[] = [];
@@ -237,9 +264,13 @@ export class CrossDomainContext implements Context {
     if (memory) {
       this.#requireSize(sizeBytes, memory.sizeBytes);
       this.#memories.delete(id);
-      const initial = readMemory(memory.fd, memory.sizeBytes);
-      closeSync(memory.fd);
-      return { initial, close: () => {} };
+      try {
+        return { initial: readMemory(memory.fd, memory.sizeBytes), close: () => {} };
+      } catch (error) {
+        return fail(`received memory ${id} cannot be read: ${(error as Error).message}`);
+      } finally {
+        closeSync(memory.fd);
+      }
     }
     const required = this.#requirements.get(id);
     if (required === undefined) return fail(`no image of id ${blobId}`);
@@ -258,19 +289,21 @@ export class CrossDomainContext implements Context {
 
   detach(resourceId: number): void {
     this.#attached.delete(resourceId);
+    this.#handovers.lookLater();
   }
 
   close(): void {
     this.#channels.ended(this.counters);
+    this.#channels.shared.images -= this.#ids.size;
+    this.#channels.shared.objects -= this.#objects;
     this.#closed = true;
     clearImmediate(this.#turn);
     this.#credits = [];
     this.#dropChannel();
-    for (const pipe of this.#readPipes.values()) pipe.close();
+    this.#closeReadPipes();
     for (const pipe of this.#writePipes.values()) pipe.close();
     for (const pipe of this.#endingPipes) pipe.close();
     for (const { fd } of this.#memories.values()) closeSync(fd);
-    this.#readPipes.clear();
     this.#writePipes.clear();
     this.#memories.clear();
     this.#handovers.close();
@@ -350,7 +383,10 @@ export class CrossDomainContext implements Context {
   #idOf(image: string, sizeBytes: number): number {
     const known = this.#ids.get(image);
     if (known !== undefined) return known;
-    if (this.#ids.size >= MAX_REQUIREMENTS) fail('too many different images');
+    const { shared } = this.#channels;
+    const most = shared.images < MAX_IMAGES_OF_ALL ? MAX_IMAGES : MAX_WHEN_SCARCE;
+    if (this.#ids.size >= most) fail('too many different images');
+    shared.images++;
     const id = this.#nextId++;
     this.#ids.set(image, id);
     this.#requirements.set(id, sizeBytes);
@@ -409,7 +445,7 @@ export class CrossDomainContext implements Context {
         const resource = this.#attached.get(id);
         if (resource?.kind !== 'host3d') return fail(`resource ${id} is no buffer of this context`);
         const handover = this.#handovers.of(resource);
-        this.#fromGuest.add(this.#outgoingBuffer(handover));
+        this.#fromGuest.add(handover.lend());
         return { kind: 'blob', resourceId: id, sizeBytes: resource.sizeBytes, handover };
       }
       case CROSS_DOMAIN_ID_TYPE_READ_PIPE:
@@ -420,12 +456,8 @@ export class CrossDomainContext implements Context {
     }
   }
 
-  #outgoingBuffer(handover: Handover): OutgoingFd {
-    return { fd: handover.fd, release: this.#handovers.pin(handover) };
-  }
-
   /** A pipe that the host will write to; the guest has chosen the id. */
-  #openReadPipe(id: number): OutgoingFd {
+  #openReadPipe(id: number): LentFd {
     if (
       id < CROSS_DOMAIN_FIRST_READ_PIPE ||
       this.#readPipes.has(id) ||
@@ -448,6 +480,18 @@ export class CrossDomainContext implements Context {
     }
     this.#fromGuest.dropThese(droppedFds);
     this.#enqueue(reply, []);
+    if (this.#inboxBytes > MAX_INBOX_BYTES || this.#inbox.length > MAX_INBOX_PIECES)
+      throw new Error('the guest does not take what it is answered');
+    this.#countObjects();
+  }
+
+  #countObjects(): void {
+    const { shared } = this.#channels;
+    const count = this.#stream?.objectCount ?? 0;
+    shared.objects += count - this.#objects;
+    this.#objects = count;
+    if (shared.objects > MAX_OBJECTS_OF_ALL && count > MAX_WHEN_SCARCE)
+      throw new Error('there are too many objects of the protocol');
   }
 
   #write(body: Uint8Array): void {
@@ -488,23 +532,36 @@ export class CrossDomainContext implements Context {
     this.#fromHost.dropThese(droppedFds);
     if (reply.length > 0) this.#channel?.send(reply, []);
     if (stream.failure) this.#disconnect(stream.failure.message);
+    this.#countObjects();
     this.#deliver();
   }
 
+  /** Takes ownership of the descriptor. Throws when the guest has not done with too many. */
   #makeItem(fd: number): Item {
+    try {
+      return this.#itemOf(fd);
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+  }
+
+  #itemOf(fd: number): Item {
     const { kind, sizeBytes } = classify(fd);
-    const id = this.#nextId++;
     if (kind === 'memory' && sizeBytes <= MAX_RECEIVED_BYTES && this.#memories.size < MAX_ITEMS) {
+      const id = this.#nextId++;
       this.#memories.set(id, { fd, sizeBytes });
       return { type: CROSS_DOMAIN_ID_TYPE_VIRTGPU_BLOB, id, sizeBytes };
     }
-    const isPipe = kind === 'pipe' && this.#writePipes.size < MAX_ITEMS;
-    if (!isPipe) {
+    if (this.#writePipes.size >= MAX_ITEMS) throw new Error('the guest leaves too many pipes open');
+    // What cannot be passed on is a pipe that nobody reads: the guest's descriptors stay in step.
+    const pipe = new WritePipe(kind === 'pipe' ? fd : undefined);
+    if (kind !== 'pipe') {
       this.#channels.note('a descriptor of the compositor means nothing to guests', { kind, sizeBytes });
       closeSync(fd);
     }
-    // What cannot be passed on is a pipe that nobody reads: the guest's descriptors stay in step.
-    this.#writePipes.set(id, new WritePipe(isPipe ? fd : undefined));
+    const id = this.#nextId++;
+    this.#writePipes.set(id, pipe);
     return { type: CROSS_DOMAIN_ID_TYPE_WRITE_PIPE, id, sizeBytes: 0 };
   }
 
@@ -540,7 +597,7 @@ export class CrossDomainContext implements Context {
   /** The stream goes first, then one pipe after the other. */
   #nextMessage(): Uint8Array | undefined {
     if (this.#inbox.length > 0) return this.#nextReceive();
-    return this.#closing?.shift() ?? this.#nextRead();
+    return this.#closing ? this.#closing.shift() : this.#nextRead();
   }
 
   /** As many whole messages as fit, with at most one pipe: some guests understand no more. */
@@ -582,7 +639,10 @@ export class CrossDomainContext implements Context {
 
   // ---- the end of a channel ----
 
-  /** What has come is still delivered; then the guest is told, in the three ways that guests understand. */
+  /**
+   * What has come in the stream is still delivered; then the guest is told, in the three ways that guests understand.
+   * What pipes hold is dropped.
+   */
   #disconnect(reason: string): void {
     if (this.#closing || this.#closed) return;
     this.#channels.note('a channel has ended', { reason });
@@ -595,7 +655,13 @@ export class CrossDomainContext implements Context {
       readMessage(NO_PIPE, { bytes: new Uint8Array(0), hangUp: true }),
     ];
     this.#dropChannel();
+    this.#closeReadPipes();
     this.#deliver();
+  }
+
+  #closeReadPipes(): void {
+    for (const pipe of this.#readPipes.values()) pipe.close();
+    this.#readPipes.clear();
   }
 
   #dropChannel(): void {

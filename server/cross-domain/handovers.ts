@@ -3,35 +3,75 @@
  * kept as long as its memory stays where it is. A resource may be detached and attached in between as often as the
  * guest likes.
  */
-import type { AttachedResource, MemoryExport } from '../gpu/backend.ts';
+import type { AttachedResource, LentFd, MemoryExport } from '../gpu/backend.ts';
 
-/** Memory that the guest has given up and others still hold. */
+/** Memory that the guest has given up and others still hold, in bytes and in exports, of which each has a descriptor. */
 const MAX_ORPHANED_BYTES = 256 * 2 ** 20;
+const MAX_ORPHANS = 1024;
 const MAX_HANDOVERS = 1024;
 const LOOK_MS = 1000;
 
 /** A buffer in the hands of the host. */
-export interface Handover {
-  /** Never used again for another one of this context. */
-  readonly id: number;
-  readonly fd: number;
-  readonly isShared: boolean;
-  /** Brings a copy up to date; returns the bytes copied. */
-  refresh(offset: number, lengthBytes: number): number;
-}
+export class Handover {
+  readonly sizeBytes: number;
+  readonly #made: MemoryExport;
+  /** One for all messages that wait to be sent. */
+  #lent: LentFd | undefined;
+  #waiting = 0;
 
-interface Kept extends Handover {
-  readonly export: MemoryExport;
-  /** Not sent yet: the descriptor is needed. */
-  pins: number;
+  constructor(made: MemoryExport) {
+    this.#made = made;
+    this.sizeBytes = made.sizeBytes;
+  }
+
+  /** Whether its memory still is the resource's. */
+  get isCurrent(): boolean {
+    return this.#made.isCurrent();
+  }
+
+  /** Whether it is on its way, or others have it; also where the system does not tell. */
+  get isHeld(): boolean {
+    try {
+      return this.#waiting > 0 || this.#made.othersHoldIt();
+    } catch {
+      return true;
+    }
+  }
+
+  /** A descriptor to send. Throws what `MadeExport.lend` throws. */
+  lend(): LentFd {
+    this.#lent ??= this.#made.lend();
+    this.#waiting++;
+    return {
+      fd: this.#lent.fd,
+      release: () => {
+        this.#waiting--;
+        if (this.#waiting === 0) this.#takeBack();
+      },
+    };
+  }
+
+  /** Brings a copy up to date; returns the bytes copied. */
+  refresh(offset: number, lengthBytes: number): number {
+    return this.#made.refresh(offset, lengthBytes) ?? 0;
+  }
+
+  close(): void {
+    this.#takeBack();
+    this.#made.close();
+  }
+
+  #takeBack(): void {
+    this.#lent?.release();
+    this.#lent = undefined;
+  }
 }
 
 export class Handovers {
-  readonly #byResource = new Map<object, Kept>();
-  readonly #byId = new Map<number, Kept>();
-  /** Udmabufs whose memory the guest has given up, until the last one else lets go. */
-  #orphans: MemoryExport[] = [];
-  #nextId = 1;
+  readonly #byResource = new Map<object, Handover>();
+  /** Those whose memory the guest has given up, until the last one else lets go. */
+  #orphans: Handover[] = [];
+  #made = 0;
   #look: NodeJS.Timeout | undefined;
   readonly #onTooMuch: () => void;
 
@@ -42,71 +82,64 @@ export class Handovers {
 
   /** Exports made so far. */
   get made(): number {
-    return this.#nextId - 1;
-  }
-
-  get orphanedBytes(): number {
-    return this.#orphans.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    return this.#made;
   }
 
   /** The buffer of a resource, with what is in it now. Throws what `AttachedResource.export` throws. */
   of(resource: AttachedResource): Handover {
-    this.#prune();
+    this.#findOrphans();
+    if (this.#areTooMany) this.#lookAtOrphans();
     const known = this.#byResource.get(resource.identity);
     if (known) return known;
-    if (this.#byId.size >= MAX_HANDOVERS) throw new Error('too many buffers are in the hands of the host');
-    const made = resource.export();
-    const handover: Kept = {
-      id: this.#nextId++,
-      fd: made.fd,
-      isShared: made.kind === 'udmabuf',
-      export: made,
-      pins: 0,
-      refresh: (offset, lengthBytes) => made.refresh(offset, lengthBytes) ?? 0,
-    };
+    if (this.#byResource.size >= MAX_HANDOVERS)
+      throw new Error('too many buffers are in the hands of the host');
+    const handover = new Handover(resource.export());
+    this.#made++;
     this.#byResource.set(resource.identity, handover);
-    this.#byId.set(handover.id, handover);
     return handover;
   }
 
-  /** The descriptor will be needed until this is called. */
-  pin({ id }: Handover): () => void {
-    const kept = this.#byId.get(id) as Kept;
-    kept.pins++;
-    return () => {
-      kept.pins--;
-    };
+  /** Memory may have been given up: it is looked at soon. */
+  lookLater(): void {
+    this.#look ??= setInterval(() => {
+      this.#findOrphans();
+      this.#lookAtOrphans();
+      if (this.#orphans.length > 0) return;
+      clearInterval(this.#look);
+      this.#look = undefined;
+    }, LOOK_MS).unref();
   }
 
   close(): void {
     clearInterval(this.#look);
-    for (const { export: made } of this.#byId.values()) made.close();
-    for (const made of this.#orphans) made.close();
-    this.#byId.clear();
+    this.#look = undefined;
+    for (const handover of [...this.#byResource.values(), ...this.#orphans]) handover.close();
     this.#byResource.clear();
     this.#orphans = [];
   }
 
+  get #areTooMany(): boolean {
+    const bytes = this.#orphans.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    return this.#orphans.length > MAX_ORPHANS || bytes > MAX_ORPHANED_BYTES;
+  }
+
   /** Lets go of what the guest has given up. */
-  #prune(): void {
-    for (const [identity, kept] of this.#byResource) {
-      if (kept.export.isCurrent() || kept.pins > 0) continue;
+  #findOrphans(): void {
+    for (const [identity, handover] of this.#byResource) {
+      if (handover.isCurrent) continue;
       this.#byResource.delete(identity);
-      this.#byId.delete(kept.id);
-      if (kept.export.othersHoldIt()) this.#orphans.push(kept.export);
-      else kept.export.close();
+      if (handover.isHeld) this.#orphans.push(handover);
+      else handover.close();
     }
-    this.#orphans = this.#orphans.filter((made) => {
-      if (made.othersHoldIt()) return true;
-      made.close();
+    if (this.#orphans.length > 0) this.lookLater();
+  }
+
+  #lookAtOrphans(): void {
+    this.#orphans = this.#orphans.filter((handover) => {
+      if (handover.isHeld) return true;
+      handover.close();
       return false;
     });
-    if (this.#orphans.length === 0) {
-      clearInterval(this.#look);
-      this.#look = undefined;
-    } else {
-      this.#look ??= setInterval(() => this.#prune(), LOOK_MS).unref();
-    }
-    if (this.orphanedBytes > MAX_ORPHANED_BYTES) this.#onTooMuch();
+    if (this.#areTooMany) this.#onTooMuch();
   }
 }

@@ -14,7 +14,8 @@ interface Plane {
   readonly vertical: number;
 }
 
-const fourcc = (text: string) =>
+/** The code that DRM and wl_shm have for the name of a format. */
+export const fourcc = (text: string) =>
   [...text].reduce((code, char, i) => code + char.charCodeAt(0) * 2 ** (8 * i), 0);
 
 const packed = (bytesPerPixel: number): readonly Plane[] => [{ bytesPerPixel, horizontal: 1, vertical: 1 }];

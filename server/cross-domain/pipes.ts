@@ -2,6 +2,9 @@
 import { closeSync, fstatSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { DISCONNECT, READABLE, setNonBlocking, Watch, WRITABLE } from '../../native/index.ts';
 
+/** What is kept of a pipe that takes nothing now, is kept in pieces of at least half of this. */
+const PIECE_BYTES = 4096;
+
 /** Data for the guest. `hangUp` comes alone, and last. */
 export interface PipeData {
   readonly bytes: Uint8Array;
@@ -87,9 +90,16 @@ export class WritePipe {
   /** Writes, or keeps in order for later. */
   write(bytes: Uint8Array): void {
     if (this.#fd === undefined || bytes.length === 0) return;
-    this.#unwritten.push(bytes);
+    this.#keep(bytes);
     this.#unwrittenBytes += bytes.length;
     this.#flush();
+  }
+
+  /** Small pieces would cost more than their bytes. */
+  #keep(bytes: Uint8Array): void {
+    const last = this.#unwritten.at(-1);
+    if (!last || last.length + bytes.length > PIECE_BYTES) this.#unwritten.push(bytes);
+    else this.#unwritten[this.#unwritten.length - 1] = Buffer.concat([last, bytes]);
   }
 
   /** Closes it when everything has been written, and says so. */

@@ -38,7 +38,6 @@ export const CROSS_DOMAIN_MAX_READ_BYTES = 4072;
 
 /** Fences on this ring pass when the commands before them are done; on the other one, when a message has come. */
 export const CROSS_DOMAIN_QUERY_RING = 0;
-export const CROSS_DOMAIN_CHANNEL_RING = 1;
 export const CROSS_DOMAIN_RINGS = 2;
 
 export const commandHeader = struct(8, { command: u8, ringIdx: u8, sizeBytes: u16, _padding: pad(4) });

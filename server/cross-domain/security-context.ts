@@ -6,30 +6,46 @@
 import { closeSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { connectUnix, createPipe, listenUnix } from '../../native/index.ts';
+import { connectUnix, createPipe, listenUnix, SystemError } from '../../native/index.ts';
+import { viewOf } from '../wire.ts';
 import { Channel } from './channel.ts';
+import { eventNamed, type MessageSpec, requestNamed } from './wayland/schema.ts';
 import { Cutter } from './wayland/stream.ts';
-import { type ArgumentKind, decodeArguments, encodeMessage, WL_DISPLAY_ID } from './wayland/wire.ts';
+import {
+  type Argument,
+  type ArgumentKind,
+  decodeArguments,
+  encodeMessage,
+  WL_DISPLAY_ID,
+} from './wayland/wire.ts';
 
 const MANAGER = 'wp_security_context_manager_v1';
 const ENGINE = 'vfio-user-gpu';
 /** Ids of the only objects there are. */
 const REGISTRY = 2;
-const CALLBACK = 3;
+const SEEN_CALLBACK = 3;
 const MANAGER_ID = 4;
 const CONTEXT_ID = 5;
-const WL_DISPLAY_SYNC = 0;
-const WL_DISPLAY_GET_REGISTRY = 1;
-const WL_REGISTRY_BIND = 0;
-const WL_REGISTRY_GLOBAL = 0;
+const MADE_CALLBACK = 6;
+const SYNC = requestNamed('wl_display.sync');
+const GET_REGISTRY = requestNamed('wl_display.get_registry');
+const BIND = requestNamed('wl_registry.bind');
+const ERROR = eventNamed('wl_display.error');
+const GLOBAL = eventNamed('wl_registry.global');
+/** The manager and what it makes are not in the tables of `wayland/`: guests must never know them. */
 const CREATE_LISTENER = 1;
 const SET_SANDBOX_ENGINE = 1;
 const SET_APP_ID = 2;
 const SET_INSTANCE_ID = 3;
 const COMMIT = 4;
 
+const BACKLOG = 64;
+
+const encode = ({ opcode, args }: MessageSpec, id: number, values: Argument[]) =>
+  encodeMessage(id, opcode, args, values);
 const shapes = (...kinds: ArgumentKind[]) => kinds.map((kind) => ({ kind, nullable: false }));
-const GLOBAL = shapes('uint', 'string', 'uint');
+/** What `connectUnix` says of a listener that nobody has any more. */
+const NOBODY_THERE: readonly string[] = ['ECONNREFUSED', 'ENOENT'];
 
 export class SecurityContext implements Disposable {
   readonly #compositorPath: string;
@@ -53,8 +69,9 @@ export class SecurityContext implements Disposable {
     if (this.#open) {
       try {
         return connectUnix(this.#open.path, { wait: false });
-      } catch {
-        // The compositor that made it is gone.
+      } catch (error) {
+        // Whatever else is wrong, no guest gets around the door: a compositor that is only busy will come back to it.
+        if (!(error instanceof SystemError && NOBODY_THERE.includes(error.code))) throw error;
         this.#shut();
       }
     }
@@ -69,14 +86,14 @@ export class SecurityContext implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#channel?.close();
-    this.#channel = undefined;
     this.#shut();
     if (this.#folder) rmSync(this.#folder, { recursive: true, force: true });
     this.#folder = undefined;
   }
 
   #shut(): void {
+    this.#channel?.close();
+    this.#channel = undefined;
     if (this.#open) closeSync(this.#open.closeFd);
     this.#open = undefined;
   }
@@ -94,61 +111,77 @@ export class SecurityContext implements Disposable {
       channel.close();
       if (this.#channel === channel) this.#channel = undefined;
     };
+    /** Does some of it. What cannot be done, or understood, ends it. */
+    const attempt = (step: () => void) => {
+      try {
+        step();
+      } catch (error) {
+        this.#note('no security context', { reason: (error as Error).message });
+        this.#shut();
+      }
+    };
     const channel = new Channel(fd, {
       received: (bytes, fds) => {
         for (const one of fds) closeSync(one);
-        try {
+        attempt(() =>
           cutter.push(bytes, (source, _, at, sizeBytes) => {
-            if (this.#isLast(channel, source.subarray(at, at + sizeBytes))) end();
-          });
-        } catch (error) {
-          this.#note('no security context', { reason: (error as Error).message });
-          end();
-        }
+            // What comes behind the end is of no interest.
+            if (this.#channel === channel && this.#isLast(channel, source.subarray(at, at + sizeBytes)))
+              end();
+          }),
+        );
       },
       ended: end,
     });
     this.#channel = channel;
-    const say = (opcode: number, id: number) =>
-      channel.send(encodeMessage(WL_DISPLAY_ID, opcode, shapes('new_id'), [id]), []);
-    say(WL_DISPLAY_GET_REGISTRY, REGISTRY);
-    say(WL_DISPLAY_SYNC, CALLBACK);
+    attempt(() => {
+      channel.send(encode(GET_REGISTRY, WL_DISPLAY_ID, [REGISTRY]), []);
+      channel.send(encode(SYNC, WL_DISPLAY_ID, [SEEN_CALLBACK]), []);
+    });
   }
 
   /** Looks at an event; true when nothing more is to be learned. */
   #isLast(channel: Channel, message: Uint8Array): boolean {
-    const view = new DataView(message.buffer, message.byteOffset);
+    const view = viewOf(message);
     const id = view.getUint32(0, true);
-    if (id === REGISTRY && view.getUint16(4, true) === WL_REGISTRY_GLOBAL) {
-      const [name, global] = decodeArguments(GLOBAL, message);
+    const opcode = view.getUint16(4, true);
+    if (id === REGISTRY && opcode === GLOBAL.opcode && !this.#open) {
+      const [name, global] = decodeArguments(GLOBAL.args, message);
       if (global === MANAGER) this.#make(channel, name as number);
-      return false;
     }
-    // The answer to our sync, or an error.
-    return true;
+    if (id === WL_DISPLAY_ID && opcode === ERROR.opcode) {
+      const [, , reason] = decodeArguments(ERROR.args, message);
+      throw new Error(`the compositor says: ${reason}`);
+    }
+    // Who leaves before the door is made, leaves without one.
+    return id === MADE_CALLBACK || (id === SEEN_CALLBACK && !this.#open);
   }
 
   #make(channel: Channel, name: number): void {
     this.#folder ??= mkdtempSync(join(tmpdir(), 'vfio-user-gpu-'));
     const path = join(this.#folder, `wayland-${this.#doors++}`);
-    const listener = listenUnix(path, 64);
     const [theirs, ours] = createPipe();
-    const fd = (number: number) => ({ fd: number, release: () => closeSync(number) });
-    const send = (
-      object: number,
-      opcode: number,
-      kinds: ArgumentKind[],
-      values: (number | string)[],
-      fds: number[] = [],
-    ) => channel.send(encodeMessage(object, opcode, shapes(...kinds), values), fds.map(fd));
-    send(REGISTRY, WL_REGISTRY_BIND, ['uint', 'string', 'uint', 'new_id'], [name, MANAGER, 1, MANAGER_ID]);
-    send(MANAGER_ID, CREATE_LISTENER, ['new_id'], [CONTEXT_ID], [listener, theirs]);
-    send(CONTEXT_ID, SET_SANDBOX_ENGINE, ['string'], [ENGINE]);
-    send(CONTEXT_ID, SET_APP_ID, ['string'], [ENGINE]);
-    send(CONTEXT_ID, SET_INSTANCE_ID, ['string'], [String(process.pid)]);
-    send(CONTEXT_ID, COMMIT, [], []);
-    this.#shut();
     this.#open = { path, closeFd: ours };
+    const given = [theirs];
+    try {
+      given.unshift(listenUnix(path, BACKLOG));
+    } catch (error) {
+      closeSync(theirs);
+      throw error;
+    }
+    const messages = [
+      encode(BIND, REGISTRY, [name, MANAGER, 1, MANAGER_ID]),
+      encodeMessage(MANAGER_ID, CREATE_LISTENER, shapes('new_id'), [CONTEXT_ID]),
+      encodeMessage(CONTEXT_ID, SET_SANDBOX_ENGINE, shapes('string'), [ENGINE]),
+      encodeMessage(CONTEXT_ID, SET_APP_ID, shapes('string'), [ENGINE]),
+      encodeMessage(CONTEXT_ID, SET_INSTANCE_ID, shapes('string'), [String(process.pid)]),
+      encodeMessage(CONTEXT_ID, COMMIT, [], []),
+      encode(SYNC, WL_DISPLAY_ID, [MADE_CALLBACK]),
+    ];
+    channel.send(
+      Buffer.concat(messages),
+      given.map((fd) => ({ fd, release: () => closeSync(fd) })),
+    );
     this.#note('guests have a security context of the compositor', { path });
   }
 }

@@ -4,6 +4,7 @@ import type { AttachedResource, Exports, MadeExport, MemoryExport } from './back
 import { GpuFault } from './fault.ts';
 import { type GuestBytes, guestBytes } from './guest-bytes.ts';
 import { VIRTIO_GPU_RESP_ERR_UNSPEC } from './protocol.ts';
+import type { Quota } from './quota.ts';
 import { type HostBlob, type Resource, sizeOf } from './resources.ts';
 import type { Window } from './window.ts';
 
@@ -13,6 +14,8 @@ export interface Memories {
   readonly window: Window | undefined;
   /** Undefined where nothing can be handed to anybody. */
   readonly exports: Exports | undefined;
+  /** Charged for what has been handed out, from then on until it is closed: copies, and pages that others may keep. */
+  readonly exported: Quota;
 }
 
 export function attachedResource(memories: Memories, resource: Resource): AttachedResource {
@@ -38,47 +41,59 @@ export function attachedResource(memories: Memories, resource: Resource): Attach
 function windowBytes(window: Window | undefined, blob: HostBlob): GuestBytes {
   return {
     write: (offset, from) => {
-      if (!window || blob.offset === undefined) return false;
-      window.memory.write(blob.offset + offset, from);
+      if (!window || !blob.place) return false;
+      window.memory.write(blob.place.offset + offset, from);
       return true;
     },
     read: (offset, into) => {
-      if (!window || blob.offset === undefined) return false;
-      window.memory.read(blob.offset + offset, into);
+      if (!window || !blob.place) return false;
+      window.memory.read(blob.place.offset + offset, into);
       return true;
     },
   };
 }
 
-function exportBlob({ window, exports }: Memories, blob: HostBlob): MemoryExport {
-  const { offset, sizeBytes } = blob;
-  if (!window || !exports || offset === undefined) return cannotBeShown(blob);
-  const made = exports.exportWindow(offset, sizeBytes);
-  if (made.kind === 'udmabuf') window.noteExported(offset);
-  return onlyWhile(made, () => blob.offset === offset);
+function exportBlob({ window, exports, exported }: Memories, blob: HostBlob): MemoryExport {
+  const { place, sizeBytes } = blob;
+  if (!window || !exports || !place) return cannotBeShown(blob);
+  const made = exports.exportWindow(place.offset, sizeBytes);
+  const charged = onlyWhile(made, exported, () => blob.place === place);
+  if (made.kind === 'udmabuf') window.noteExported(place.offset);
+  return charged;
 }
 
-function exportGuestPages({ exports }: Memories, resource: Resource): MemoryExport {
+function exportGuestPages({ exports, exported }: Memories, resource: Resource): MemoryExport {
   const { backing } = resource;
   if (!exports || !backing) return cannotBeShown(resource);
-  return onlyWhile(exports.exportGuestPages(backing), () => resource.backing === backing);
+  return onlyWhile(exports.exportGuestPages(backing), exported, () => resource.backing === backing);
 }
 
 function cannotBeShown({ id }: Resource): never {
   throw new GpuFault(VIRTIO_GPU_RESP_ERR_UNSPEC, `resource ${id} has no memory that could be shown`);
 }
 
-/** A copy is refreshed only as long as its source is what it was made of. */
-function onlyWhile(made: MadeExport, isThere: () => boolean): MemoryExport {
-  const { fd, kind, reason, sizeBytes } = made;
+/** Charges for an export until it is closed. A copy is refreshed only as long as its source is what it was made of. */
+function onlyWhile(made: MadeExport, exported: Quota, isThere: () => boolean): MemoryExport {
+  const { kind, reason, sizeBytes } = made;
+  try {
+    exported.charge(sizeBytes, 'an export');
+  } catch (error) {
+    made.close();
+    throw error;
+  }
+  let chargedBytes = sizeBytes;
   return {
-    fd,
     kind,
     ...(reason === undefined ? {} : { reason }),
     sizeBytes,
+    lend: () => made.lend(),
     refresh: (offset, lengthBytes) => (isThere() ? made.refresh(offset, lengthBytes) : undefined),
     isCurrent: isThere,
     othersHoldIt: () => made.othersHoldIt(),
-    close: () => made.close(),
+    close: () => {
+      exported.refund(chargedBytes);
+      chargedBytes = 0;
+      made.close();
+    },
   };
 }

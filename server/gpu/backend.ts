@@ -57,11 +57,15 @@ export interface WindowMemory {
   read(offset: number, into: Uint8Array): void;
   /** A range as pixels, read when somebody asks; `offset` says where it is then. */
   pixels(offset: () => number | undefined): PixelSource;
-  /** Host memory behind the window now. */
-  populatedBytes(): number;
 }
 
-/** A descriptor through which a process of the host sees a blob, and nothing else. */
+/** A descriptor on its way to a process of the host. Released once it has been sent, or never will be. */
+export interface LentFd {
+  readonly fd: number;
+  release(): void;
+}
+
+/** What a process of the host sees a blob through, and nothing else. */
 export interface MemoryExport extends MadeExport {
   /** Whether what it was made of still is where it was; afterwards a copy cannot be refreshed. */
   isCurrent(): boolean;
@@ -69,20 +73,23 @@ export interface MemoryExport extends MadeExport {
 
 /** The same without knowledge of what it was made of. */
 export interface MadeExport {
-  /** Stays the export's. */
-  readonly fd: number;
   /** A udmabuf is the very pages; a copy shows what was in them at the last refresh. */
   readonly kind: 'udmabuf' | 'copy';
   /** Why it is a copy. */
   readonly reason?: string;
-  /** What the descriptor gives access to: whole pages. */
+  /** What it gives access to: whole pages. */
   readonly sizeBytes: number;
+  /** A descriptor to send. To be released before `close`. Throws what the system says when there is none left. */
+  lend(): LentFd;
   /**
    * Brings a range of a copy up to date with its source; a new copy is all zeros. What lies beyond the end is left out.
    * Returns the bytes copied: 0 for a udmabuf; undefined when a page of the source is not there.
    */
   refresh(offset: number, lengthBytes: number): number | undefined;
-  /** Whether anyone but us has a udmabuf open or mapped, so that its pages live on. False for a copy. */
+  /**
+   * Whether anyone but us has it open or mapped, or a descriptor is lent, so that its pages live on. Throws what the
+   * system says when it does not tell.
+   */
   othersHoldIt(): boolean;
   /** Closes our descriptor. Safe to call twice. */
   close(): void;

@@ -179,7 +179,7 @@ function createHostBlob(
     sizeBytes,
     isMappable: (blobFlags & VIRTIO_GPU_BLOB_FLAG_USE_MAPPABLE) !== 0,
     blob,
-    offset: undefined,
+    place: undefined,
     backing: undefined,
     uuid: undefined,
   });
@@ -194,12 +194,11 @@ export function mapBlob(
   const window = requireWindow(state.window);
   if (resource.kind !== 'host3d' || !resource.isMappable)
     throw new GpuFault(VIRTIO_GPU_RESP_ERR_UNSPEC, `resource ${resourceId} cannot be mapped`);
-  if (resource.offset !== undefined)
-    throw new GpuFault(VIRTIO_GPU_RESP_ERR_UNSPEC, `resource ${resourceId} is mapped`);
+  if (resource.place) throw new GpuFault(VIRTIO_GPU_RESP_ERR_UNSPEC, `resource ${resourceId} is mapped`);
   if (hasFeature(state, VIRTIO_GPU_F_BLOB_ALIGNMENT) && offset % state.blobAlignmentBytes !== 0)
     return refuse(`offset 0x${offset.toString(16)}, which must be a multiple of ${state.blobAlignmentBytes}`);
   window.map(offset, resource.sizeBytes, resource.blob.initial);
-  resource.offset = offset;
+  resource.place = { offset };
   return { type: VIRTIO_GPU_RESP_OK_MAP_INFO, mapInfo: VIRTIO_GPU_MAP_CACHE_CACHED };
 }
 
@@ -215,11 +214,11 @@ export function unmapBlob(
 
 /** Unmaps a blob, if it is mapped. Its range reads as zeros when the job, if there is one, is done. */
 export function takeFromWindow({ window, scanouts }: GpuState, blob: HostBlob): Job | undefined {
-  const { offset } = blob;
-  if (!window || offset === undefined) return undefined;
+  const { place } = blob;
+  if (!window || !place) return undefined;
   scanouts.freeze(blob);
-  blob.offset = undefined;
-  return window.unmap(offset);
+  blob.place = undefined;
+  return window.unmap(place.offset);
 }
 
 export function setScanoutBlob(

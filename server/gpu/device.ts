@@ -70,7 +70,7 @@ export interface GpuCounters {
   readonly copiedBytes: { readonly transfers: number; readonly flushes: number };
   readonly resources: number;
   readonly resourceKinds: Record<Resource['kind'], number>;
-  /** Charged for pixels of 2D resources and copies of blobs. */
+  /** Charged for pixels of 2D resources and of blobs that displays show. */
   readonly resourceBytes: number;
   readonly memoryEntries: number;
   readonly contexts: number;
@@ -84,6 +84,8 @@ export interface GpuCounters {
   readonly componentCounters: Readonly<Record<string, Counters>>;
   /** Charged for blobs of contexts. */
   readonly blobBytes: number;
+  /** Charged for what processes of the host have of them. */
+  readonly exportedBytes: number;
   /** Requests that are not answered yet. */
   readonly waiting: number;
 }
@@ -103,6 +105,7 @@ export class GpuDevice implements VirtioDevice {
   readonly #observer: PumpObserver;
   readonly #fences = new Fences(() => this.#session?.wake(CONTROL_QUEUE));
   readonly #pixels: Quota;
+  readonly #exported: Quota;
   #session: DriverSession | undefined;
   #notify: () => void = () => {};
 
@@ -118,6 +121,7 @@ export class GpuDevice implements VirtioDevice {
     this.configLengthBytes = blobAlignmentBytes > 0 ? gpuConfig.size : CONFIG_BYTES_WITHOUT_BLOB_ALIGNMENT;
     this.#log = new RateLimitedLog(log);
     this.#pixels = new Quota(limits.maxResourceBytes);
+    this.#exported = new Quota(limits.maxBlobBytes);
     const window = options.window && new Window(options.window, limits.maxBlobBytes);
     this.#state = {
       memory,
@@ -127,7 +131,11 @@ export class GpuDevice implements VirtioDevice {
       blobAlignmentBytes,
       resources: new Resources(limits, backend, this.#pixels),
       scanouts: new Scanouts({ displays, backend, window, pixels: this.#pixels }),
-      contexts: new Contexts({ memories: { memory, window, exports: options.exports }, limits, components }),
+      contexts: new Contexts({
+        memories: { memory, window, exports: options.exports, exported: this.#exported },
+        limits,
+        components,
+      }),
       events: new DisplayEvents(),
       copiedBytes: { transfers: 0, flushes: 0 },
       features: 0,
@@ -155,6 +163,7 @@ export class GpuDevice implements VirtioDevice {
       })),
       componentCounters: contexts.counters,
       blobBytes: contexts.blobBytes,
+      exportedBytes: this.#exported.usedBytes,
       waiting: this.#fences.waiting,
     };
   }

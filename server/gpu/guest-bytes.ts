@@ -1,6 +1,7 @@
 /** Guest pages of a resource as a run of bytes, for the few that contexts write and read; pixels go by native code. */
 import type { GuestMemory } from '../../pci/index.ts';
 import { type Backing, backingLength } from './backend.ts';
+import { firstEndAfter } from './ranges.ts';
 
 export interface GuestBytes {
   /** False when the pages are not all there; then a part may have been written. */
@@ -17,7 +18,7 @@ export function guestBytes(memory: GuestMemory, backing: () => Backing | undefin
   ): boolean => {
     const entries = backing();
     if (!entries || offset + bytes.length > backingLength(entries)) return false;
-    let index = entryAt(entries, offset);
+    let index = firstEndAfter(entries.ends.length, (entry) => entries.ends[entry] as number, offset);
     for (let done = 0; done < bytes.length; index++) {
       const start = index === 0 ? 0 : (entries.ends[index - 1] as number);
       const inEntry = offset + done - start;
@@ -32,16 +33,4 @@ export function guestBytes(memory: GuestMemory, backing: () => Backing | undefin
     write: (offset, bytes) => eachPart(offset, bytes, (address, part) => memory.write(address, part)),
     read: (offset, into) => eachPart(offset, into, (address, part) => memory.read(address, part)),
   };
-}
-
-/** Index of the entry that holds this byte of the list. */
-function entryAt({ ends }: Backing, offset: number): number {
-  let low = 0;
-  let high = ends.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if ((ends[middle] as number) <= offset) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }

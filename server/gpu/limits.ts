@@ -1,11 +1,14 @@
 /** Everything a guest can make more of has a limit with a name. */
 export interface GpuLimits {
   /**
-   * Pixels of 2D resources and copies of blobs, in bytes. Charged when a resource is made or a blob is shown, whether
+   * Pixels of 2D resources, and of blobs that displays show, in bytes. Charged when a resource is made or a blob is shown, whether
    * it is ever drawn into or copied or not.
    */
   readonly maxResourceBytes: number;
-  /** Blobs of contexts, in bytes: what the guest can make the host hold in the window. */
+  /**
+   * Blobs of contexts, in bytes: what the guest can make the host hold in the window; and as much again for what
+   * processes of the host are given of them, as copies or as pages that they may keep.
+   */
   readonly maxBlobBytes: number;
   readonly maxContextBlobBytes: number;
   readonly maxContexts: number;

@@ -9,12 +9,16 @@ export const endOf = ({ offset, lengthBytes }: Range): number => offset + length
 export const overlap = (a: Range, b: Range): boolean => a.offset < endOf(b) && b.offset < endOf(a);
 
 /** Index of the first of sorted, disjoint ranges that ends behind `offset`. */
-export function firstEndingAfter(ranges: readonly Range[], offset: number): number {
+export const firstEndingAfter = (ranges: readonly Range[], offset: number): number =>
+  firstEndAfter(ranges.length, (index) => endOf(ranges[index] as Range), offset);
+
+/** Index of the first of `count` rising ends that lies behind `offset`. */
+export function firstEndAfter(count: number, endAt: (index: number) => number, offset: number): number {
   let low = 0;
-  let high = ranges.length;
+  let high = count;
   while (low < high) {
     const middle = (low + high) >> 1;
-    if (endOf(ranges[middle] as Range) <= offset) low = middle + 1;
+    if (endAt(middle) <= offset) low = middle + 1;
     else high = middle;
   }
   return low;

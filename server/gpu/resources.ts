@@ -40,8 +40,8 @@ export interface HostBlob extends AnyResource {
   readonly sizeBytes: number;
   readonly isMappable: boolean;
   readonly blob: ContextBlob;
-  /** Where in the window it is mapped. */
-  offset: number | undefined;
+  /** Where in the window it is mapped: another object each time, also at the same offset. */
+  place: { readonly offset: number } | undefined;
 }
 
 export type Blob = GuestBlob | HostBlob;

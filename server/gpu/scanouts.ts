@@ -26,7 +26,7 @@ export interface ScanoutsOptions {
   readonly displays: readonly Display[];
   readonly backend: Backend2d;
   readonly window: Window | undefined;
-  /** Charged for copies of blobs. */
+  /** Charged for copies of blobs that are shown. */
   readonly pixels: Quota;
 }
 
@@ -84,7 +84,7 @@ export class Scanouts {
 
   #sourceOf(blob: Blob): PixelSource {
     if (blob.kind === 'guest') return this.#backend.guestPixels(() => blob.backing);
-    return this.#window?.memory.pixels(() => blob.offset) ?? { copyRows: () => false };
+    return this.#window?.memory.pixels(() => blob.place?.offset) ?? { copyRows: () => false };
   }
 
   #replace(index: number, scanout: Scanout | undefined): void {

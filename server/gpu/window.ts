@@ -56,10 +56,6 @@ export class Window {
     return this.#mappedBytes;
   }
 
-  get mappedCount(): number {
-    return this.#mapped.length;
-  }
-
   /** Pages that no blob uses and that wait to be used again. */
   get keptBytes(): number {
     return this.#kept.bytes;
@@ -146,9 +142,7 @@ export class Window {
   /** A driver waits for the answer to its UNMAP before it uses a range again; one that does not must wait here. */
   #finishClearing(range: Range): void {
     for (const clearing of this.#clearing) {
-      if (!overlap(clearing, range)) continue;
-      clearing.job.wait();
-      this.#clearing.delete(clearing);
+      if (overlap(clearing, range)) clearing.job.wait();
     }
   }
 

@@ -3,14 +3,18 @@
  * a driver, a picture and a hard end each. The program is in `rust/`; this side looks at the server while it runs.
  */
 import { execFile, spawn } from 'node:child_process';
-import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync, writeSync } from 'node:fs';
+import { closeSync, mkdtempSync, openSync, readFileSync, readSync, rmSync, writeSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { beforeAll, expect, test } from 'vitest';
+import { InputServer } from '../../server/input-server.ts';
 import { cachePath } from '../../tools/testbed/cache.ts';
 import { comparePictures, isBlack, paintPicture } from '../../tools/testbed/pictures.ts';
 import { type Server, startServer } from '../../tools/testbed/server.ts';
+import { openFds, recordingLog } from '../support/fake-client.ts';
 
 const crateFolder = fileURLToPath(new URL('rust', import.meta.url));
 const targetFolder = cachePath('rust');
@@ -35,10 +39,67 @@ test('four without a window', { timeout: 120_000 }, async ({ skip }) => {
   await runGuests({ guests: 4, windowBytes: 0 });
 });
 
+test('four with a keyboard, which this process serves', { timeout: 120_000 }, async ({ skip }) => {
+  skip(whyNot !== undefined, whyNot);
+  const folder = mkdtempSync(join(tmpdir(), 'rust-'));
+  const socketPath = join(folder, 'keyboard.sock');
+  const { log, lines } = recordingLog();
+  const input = new InputServer({ sockets: { keyboard: socketPath }, displays: () => [], log });
+  try {
+    const { seat, functions } = input;
+    const { served } = functions[0]!;
+    const keyboard = seat.open('rust');
+    const fdsAtStart = openFds();
+    const held = await runProgram([socketPath, '4', '0', 'keyboard'], {
+      async key(guest) {
+        expect(served.info().guest.status).toBe(15);
+        const code = 30 + guest;
+        keyboard.key(code, true);
+        keyboard.key(code, false);
+        return String(code);
+      },
+      async lamp() {
+        expect(seat.leds).toEqual({ numLock: false, capsLock: true, scrollLock: false });
+        return '';
+      },
+      async reset() {
+        expect(seat.leds).toBe(undefined);
+        return '';
+      },
+      async unplugged() {
+        expect(served.metrics().dmaWindows).toBe(0);
+        return '';
+      },
+    });
+    expect(held.filter((name) => name === 'key' || name === 'lamp')).toEqual(
+      Array(4).fill(['key', 'lamp']).flat(),
+    );
+    await expect.poll(() => served.metrics().clientConnected, { timeout: 10_000 }).toBe(false);
+    expect(openFds()).toBe(fdsAtStart);
+    expect(served.metrics()).toMatchObject({
+      dmaWindows: 0,
+      guestErrors: {},
+      clientErrors: { 'errno 22': refusedPerGuest * 4 },
+    });
+    expect(lines.filter(({ level }) => level === 'error')).toEqual([]);
+  } finally {
+    input.close();
+    rmSync(folder, { recursive: true });
+  }
+});
+
 async function runGuests({ guests, windowBytes }: { guests: number; windowBytes: number }): Promise<void> {
   await using server = await startServer({ arguments: ['--host-visible-size', String(windowBytes)] });
   const fdsAtStart = await countFds(server);
-  const held = await runProgram(server, guests, windowBytes);
+  const looks = Object.entries(look).map(([name, at]): [string, Look] => [
+    name,
+    (guest, details) => at(server, guest, details),
+  ]);
+  const held = await runProgram(
+    [server.socketPath, String(guests), String(windowBytes), 'gpu'],
+    Object.fromEntries(looks),
+    () => server.log.slice(-10).map((line) => JSON.stringify(line)),
+  );
   const perGuest = windowBytes > 0 ? ['window', 'resize', 'picture'] : ['resize', 'picture'];
   expect(held.filter((name) => perGuest.includes(name))).toEqual(Array(guests).fill(perGuest).flat());
 
@@ -59,11 +120,16 @@ async function countFds(server: Server): Promise<number> {
   return server.processState().fds;
 }
 
+/** Looks, and does something, while the program waits; what the program is told then. */
+type Look = (guest: number, details: string) => Promise<string>;
+
 /** Runs the program to its end and answers its questions. Returns the names of them. */
-async function runProgram(server: Server, guests: number, windowBytes: number): Promise<string[]> {
-  const child = spawn(program, [server.socketPath, String(guests), String(windowBytes)], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  });
+async function runProgram(
+  arguments_: readonly string[],
+  looks: Readonly<Record<string, Look>>,
+  log: () => readonly string[] = () => [],
+): Promise<string[]> {
+  const child = spawn(program, arguments_, { stdio: ['pipe', 'pipe', 'inherit'] });
   const ended = new Promise<number | null>((resolve) => {
     child.on('error', () => resolve(null));
     child.on('close', resolve);
@@ -77,15 +143,14 @@ async function runProgram(server: Server, guests: number, windowBytes: number): 
       if (!hold) continue;
       const [, guest, name, details] = hold;
       held.push(name!);
-      child.stdin.write(`${await look[name!]!(server, Number(guest), details!)}\n`);
+      child.stdin.write(`${await looks[name!]!(Number(guest), details!)}\n`);
     }
   } finally {
     child.kill('SIGKILL');
   }
   const status = await ended;
-  const log = server.log.slice(-10).map((line) => JSON.stringify(line));
-  expect(status, [...lines.slice(-10), ...log].join('\n')).toBe(0);
-  expect(lines.at(-1)).toBe(`DONE guests=${guests}`);
+  expect(status, [...lines.slice(-10), ...log()].join('\n')).toBe(0);
+  expect(lines.at(-1)).toBe(`DONE guests=${arguments_[1]}`);
   return held;
 }
 
@@ -135,12 +200,7 @@ const look: Record<string, (server: Server, guest: number, details: string) => P
 
 /** Eight bytes of the server's side of the window, or new ones for there. */
 function windowWord(server: Server, offset: number, value?: bigint): bigint {
-  const folder = `/proc/${server.pid}/fd`;
-  const name = readdirSync(folder).find((fd) =>
-    readlinkSync(`${folder}/${fd}`).startsWith('/memfd:host-visible'),
-  );
-  if (!name) throw new Error('the server has no window');
-  const fd = openSync(`${folder}/${name}`, 'r+');
+  const fd = openSync(server.windowPath(), 'r+');
   const bytes = Buffer.alloc(8);
   if (value === undefined) {
     readSync(fd, bytes, 0, 8, offset);

@@ -9,11 +9,16 @@ import { fakeResource } from '../support/fake-resource.ts';
 
 export interface ContractSubject {
   readonly makeComponent: () => Component;
+  /** Ids of which a new context can make no blob. */
+  readonly unknownBlobIds: readonly bigint[];
   /** Makes the context ready and returns the id and size of a blob that it can make. */
   readonly prepareBlob: (context: Context) => { readonly blobId: bigint; readonly sizeBytes: number };
 }
 
-export function componentContract(name: string, { makeComponent, prepareBlob }: ContractSubject): void {
+export function componentContract(
+  name: string,
+  { makeComponent, unknownBlobIds, prepareBlob }: ContractSubject,
+): void {
   const makeContext = () => makeComponent().createContext({ contextId: 1, name: 'contract' });
 
   describe(`${name} keeps the contract of a component:`, () => {
@@ -22,7 +27,6 @@ export function componentContract(name: string, { makeComponent, prepareBlob }: 
       expect(component.capsetId).toBeGreaterThan(0);
       expect(component.capsetId).toBeLessThan(64);
       expect(component.capset.length).toBeGreaterThan(0);
-      expect(component.capset).toEqual(component.capset.slice());
       expect(makeComponent().capset).toEqual(component.capset);
     });
 
@@ -62,13 +66,8 @@ export function componentContract(name: string, { makeComponent, prepareBlob }: 
 
     test('it refuses blobs that it knows nothing of', () => {
       const context = makeContext();
-      for (const blobId of [0n, 99n, 2n ** 64n - 1n]) {
-        try {
-          context.createBlob(blobId, 4096, 3).close();
-        } catch (error) {
-          expect(error).toBeInstanceOf(GpuFault);
-        }
-      }
+      for (const blobId of unknownBlobIds)
+        expect(() => context.createBlob(blobId, 4096, 3)).toThrow(GpuFault);
       context.close();
     });
 

@@ -270,9 +270,9 @@ describe.each(kernels)('with Linux %s and a window of 256 MiB', (kernel) => {
     );
     expect(now).toMatchObject({ memfdMappings, memfdMappedBytes });
     expect(now.fds).toBeLessThanOrEqual(fds);
-    // 100 bytes a blob; most of it is code that is only now found worth compiling.
+    // Whatever was kept of each blob, would be more than this.
     const { heapBytes } = await memoryInUse(server);
-    expect(heapBytes - heapAtStart).toBeLessThan(MiB);
+    expect(heapBytes - heapAtStart).toBeLessThan(10_000 * 64);
   });
 
   test('the kernel and the server complain about none of that', async () => {

@@ -149,6 +149,12 @@ static struct blob allocate(size_t size) {
 
 /* ---------------------------------------------------------------- messages */
 
+static uint32_t word_at(const uint8_t *bytes) {
+  uint32_t word;
+  memcpy(&word, bytes, sizeof word);
+  return word;
+}
+
 static union {
   struct transfer transfer;
   uint8_t bytes[sizeof(struct transfer) + PAGE];

@@ -49,12 +49,6 @@ static struct {
   int fd;
 } written[MAX_PIPES], sources[MAX_PIPES];
 
-static uint32_t word_at(const uint8_t *bytes) {
-  uint32_t word;
-  memcpy(&word, bytes, sizeof word);
-  return word;
-}
-
 /* ---------------------------------------------------------------- from the program */
 
 static int take_fd(void) {

@@ -126,12 +126,6 @@ __attribute__((noreturn)) static void ended(const char *how) {
   exit(3);
 }
 
-static uint32_t word_at(const uint8_t *bytes) {
-  uint32_t word;
-  memcpy(&word, bytes, sizeof word);
-  return word;
-}
-
 static struct item take_item(uint32_t type) {
   if (item_count == 0 || items[0].type != type) die("no descriptor of type %u has come", type);
   struct item item = items[0];

@@ -219,11 +219,13 @@ test('three hundred buffers, one after the other, leave nothing (H11)', async ()
       resources: await server.metric('resources'),
       ...(await memoryInUse(server)),
     });
-    const looks = [];
-    for await (const _ of guest.shots()) looks.push(await look());
-    const [, , before, after] = looks;
+    const looks: Awaited<ReturnType<typeof look>>[] = [];
+    const isSettled = ({ memfds }: { memfds: number }) => memfds < 4 + (looks[0]?.memfds ?? memfds);
+    // What the compositor still has when the guest gives it up, the server looks at again a little later.
+    for await (const _ of guest.shots()) looks.push(await soon(look, isSettled));
+    const [first, , before, after] = looks;
     expect(guest.serial).toContain('WAYLAND resized 300 times');
-    expect(after!.memfds - before!.memfds).toBeLessThan(4);
+    expect(after!.memfds - first!.memfds).toBeLessThan(4);
     expect(after!.compositorFds).toBe(before!.compositorFds);
     expect(after!.resources).toBe(before!.resources);
     expect(after!.heapBytes - before!.heapBytes).toBeLessThan(2e6);
@@ -401,6 +403,8 @@ describe.each(['weston', 'sway'] as const)('in %s', (kind) => {
           const picture = await soon(
             () => compositor.screenshot(),
             (picture) => isWhite(picture, sides) && simpleShmTime(picture, sides) !== last,
+            // Until the first one, a program has to be loaded.
+            frame === 0 ? 60_000 : undefined,
           );
           expect(simpleShmTime(picture, sides)).not.toBe(last);
           last = simpleShmTime(picture, sides);

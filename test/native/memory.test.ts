@@ -11,6 +11,7 @@ import {
   F_SEAL_SEAL,
   F_SEAL_SHRINK,
   GuestAddressSpace,
+  isOpenElsewhere,
   type MapOptions,
   Mapping,
   punchHole,
@@ -293,4 +294,22 @@ test('there is room for 8192 guards, and freed ones are used again', () => {
   mappings[4000]!.close();
   expect(() => map(fd, options)).not.toThrow();
   expect(() => Mapping.map(fd, options)).toThrow(SystemError);
+});
+
+test('whether a file is open elsewhere is asked of one open file description, with its mappings', () => {
+  const made = createMemfd('asked', page);
+  const ours = forTest(openSync(`/proc/self/fd/${made}`, 'r+'));
+  map(ours, { lengthBytes: page, writable: true });
+  closeSync(made);
+  expect(isOpenElsewhere(ours)).toBe(false);
+  const reader = openSync(`/proc/self/fd/${ours}`, 'r');
+  expect(isOpenElsewhere(ours)).toBe(true);
+  closeSync(reader);
+  expect(isOpenElsewhere(ours)).toBe(false);
+});
+
+test('a memfd as it was made is open elsewhere, whatever is; what cannot be asked fails', () => {
+  expect(isOpenElsewhere(memfd(page))).toBe(true);
+  expect(() => isOpenElsewhere(-1)).toThrow(RangeError);
+  expect(() => isOpenElsewhere(2 ** 30)).toThrow(expect.objectContaining({ code: 'EBADF' }));
 });

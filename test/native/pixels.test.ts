@@ -5,6 +5,7 @@ import {
   createMemfd,
   diffTiles,
   type EntryList,
+  findScroll,
   GuestAddressSpace,
   gather,
   Mapping,
@@ -459,4 +460,51 @@ test('images, tiles and lists of tiles that do not fit are refused', () => {
   expect(diff(8, 4, 0, 2, 99)).toThrow(RangeError);
   expect(diff(8, 4, 4, 0, 99)).toThrow(RangeError);
   expect(diff(8, 4, 2 ** 53 - 1, 2 ** 53 - 1, 1)).not.toThrow();
+});
+
+test('rows that moved up or down are found, in the columns that differ', () => {
+  const job = fc.record({
+    width: fc.integer({ min: 1, max: 30 }),
+    rows: fc.integer({ min: 4, max: 60 }),
+    left: fc.nat(8),
+    down: fc.integer({ min: -3, max: 3 }).filter((down) => down !== 0),
+    pads: fc.tuple(fc.nat(5), fc.nat(5)),
+  });
+  fc.assert(
+    fc.property(job, ({ width, rows, left, down, pads }) => {
+      const rowBytes = (left + width) * 4;
+      const [before, after] = [image(rowBytes, rows, pads[0]), image(rowBytes, rows, pads[1])];
+      const put = ({ bytes, span }: typeof before, row: number, column: number, value: number) =>
+        new DataView(bytes.buffer).setUint32(span.offset + row * span.strideBytes + column * 4, value);
+      for (let row = 0; row < rows; row++) {
+        for (let column = 0; column < left; column++)
+          for (const one of [before, after]) put(one, row, column, row * 31 + column);
+        for (let column = left; column < left + width; column++) {
+          put(before, row, column, 1 + row * 1000 + column);
+          put(after, row, column, 1 + (row - down) * 1000 + column);
+        }
+      }
+      const count = rows - Math.abs(down);
+      expect(findScroll(after.bytes, after.span, before.bytes, before.span, rowBytes, rows)).toEqual({
+        column: left,
+        columns: width,
+        row: Math.max(0, down),
+        rows: count,
+        down,
+      });
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test('nothing is found where nothing differs, nothing is left of what was, or rows are no pixels', () => {
+  const [a, b] = [image(16, 8, 0), image(16, 8, 0)];
+  const find = (rowBytes = 16, rows = 8) => findScroll(a.bytes, a.span, b.bytes, b.span, rowBytes, rows);
+  expect(find()).toBe(undefined);
+  a.bytes.fill(1);
+  expect(find()).toBe(undefined);
+  expect(find(0, 8)).toBe(undefined);
+  expect(find(16, 0)).toBe(undefined);
+  expect(() => find(17, 8)).toThrow(RangeError);
+  expect(() => find(16, 9)).toThrow(RangeError);
 });

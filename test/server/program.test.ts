@@ -1,6 +1,6 @@
 /** The built program as users run it: arguments, sockets, signals, exit status, and what `lspci` says of it. */
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -174,9 +174,8 @@ describe('serve', () => {
   test('that has no descriptors left says so, and takes the client when there are some again', async () => {
     await using server = await startServer();
     const limit = (files: number) => spawnSync('prlimit', [`--pid=${server.pid}`, `--nofile=${files}:4096`]);
-    const open = new Set(readdirSync(`/proc/${server.pid}/fd`).map(Number));
-    const lowestFree = Array.from({ length: open.size + 1 }, (_, fd) => fd).find((fd) => !open.has(fd));
-    limit(lowestFree as number);
+    // Those that are open stay, and there are more of them than these.
+    limit(3);
     const client = VfioUserClient.connect(server.socketPath);
     const answered = client.handshake();
     await server.waitForLog('a client could not be accepted');

@@ -11,7 +11,12 @@ import {
   send,
   WOULD_BLOCK,
 } from '../../native/index.ts';
-import { CrossDomainContext, type SentBlob, type WaylandStream } from '../../server/cross-domain/context.ts';
+import {
+  CrossDomainContext,
+  type SentBlob,
+  type Shared,
+  type WaylandStream,
+} from '../../server/cross-domain/context.ts';
 import { describe as inWords } from '../../server/cross-domain/describe.ts';
 import type { AttachedResource, MemoryExport } from '../../server/gpu/backend.ts';
 import { fakeResource } from './fake-resource.ts';
@@ -28,6 +33,7 @@ export function passThrough(): WaylandStream {
   return {
     failure: undefined,
     counters: {},
+    objectCount: 0,
     fromGuest(bytes, fds) {
       const orders = fds.map(() => sent++);
       for (const fd of fds) if (fd.kind === 'blob') blobs.push(fd);
@@ -159,6 +165,7 @@ export class FakeCompositor implements Disposable {
 export class GuestChannel implements Disposable {
   readonly context: CrossDomainContext;
   readonly notes: string[] = [];
+  readonly shared: Shared;
   /** What went over the channel last. */
   lastInWords = '';
   readonly query = fakeResource(QUERY);
@@ -168,9 +175,15 @@ export class GuestChannel implements Disposable {
   readonly delivered: Delivered[] = [];
   #polls = 0;
 
-  constructor(waylandPath?: string, makeStream: () => WaylandStream = passThrough) {
+  constructor(
+    waylandPath?: string,
+    makeStream: () => WaylandStream = passThrough,
+    shared: Shared = { images: 0, objects: 0 },
+  ) {
+    this.shared = shared;
     this.context = new CrossDomainContext({
       host: { contextId: 1, name: 'test' },
+      shared: this.shared,
       wayland:
         waylandPath === undefined
           ? undefined
@@ -242,8 +255,8 @@ export function fakeBuffer(id: number, bytes: Uint8Array): AttachedResource & { 
       const fd = createMemfd('copy', bytes.length, { seals: 'size' });
       let open = true;
       return {
-        fd,
         kind: 'copy',
+        lend: () => ({ fd, release: () => {} }),
         sizeBytes: bytes.length,
         refresh(offset, lengthBytes) {
           if (!resource.isThere) return undefined;

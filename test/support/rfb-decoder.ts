@@ -338,6 +338,11 @@ async function decodeTight(
     case 6:
     case 7: {
       const filter = await byte();
+      if (filter === 2) {
+        state.saw('gradient');
+        if (bytes !== 3) throw new Error('a gradient of pixels that are not red, green and blue');
+        return gradient(await basic(width * height * 3), width, height);
+      }
       if (filter !== 1) throw new Error(`filter ${filter}`);
       const count = (await byte()) + 1;
       state.saw(count === 2 ? 'mono' : 'indexed');
@@ -349,6 +354,22 @@ async function decodeTight(
     default:
       throw new Error(`compression control ${control}`);
   }
+}
+
+/** Undoes the gradient filter: each channel is what its neighbours let one expect, and the difference. */
+function gradient(differences: Uint8Array, width: number, height: number): Uint8Array {
+  const out = new Uint8Array(width * height * 4).fill(255);
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      for (let channel = 0; channel < 3; channel++) {
+        const at = (dx: number, dy: number) =>
+          x < dx || y < dy ? 0 : out[((y - dy) * width + x - dx) * 4 + channel]!;
+        const expected = Math.max(0, Math.min(255, at(1, 0) + at(0, 1) - at(1, 1)));
+        out[(y * width + x) * 4 + channel] = expected + differences[(y * width + x) * 3 + channel]!;
+      }
+    }
+  }
+  return out;
 }
 
 /** Red, green, blue and 255. */

@@ -46,6 +46,19 @@ export class Painted {
     return this;
   }
 
+  /** Moves what is in a rectangle, and fills what becomes free. */
+  scroll({ x, y, width, height }: Rect, down: number, fill: Colour): this {
+    const before = this.bytes.slice();
+    this.draw({ x, y, width, height }, fill);
+    for (let row = y; row < y + height; row++) {
+      const from = row - down;
+      if (from < y || from >= y + height) continue;
+      const at = (from * this.width + x) * 4;
+      this.bytes.set(before.subarray(at, at + width * 4), (row * this.width + x) * 4);
+    }
+    return this;
+  }
+
   flush(rect: Rect = this.whole): this {
     this.screen.damage(rect);
     return this;

@@ -11,6 +11,7 @@ import { measureIdle, measureStarts } from './idle.ts';
 import { allowedCpus, Program } from './programs.ts';
 import { Book, summarise, tableText } from './report.ts';
 import { measureRounds } from './rounds.ts';
+import { measureViewing } from './viewing.ts';
 
 const HELP = `Usage: tools/bench/run [options]
 
@@ -18,6 +19,7 @@ const HELP = `Usage: tools/bench/run [options]
   --rounds N       how often server and floors take turns (default 11)
   --idle SECONDS   how long idle servers are watched (default 20)
   --quick          3 rounds, 5 s idle
+  --only PART      nothing but viewing: viewers and screenshots
   --help           show this
 
 Exit status 0 when all could be measured and every answer and picture was right, whether aims are met or not.
@@ -25,12 +27,15 @@ Exit status 0 when all could be measured and every answer and picture was right,
 
 const DISPLAY = '1920x1080';
 const MIN_STARTS = 10;
+/** They take longer. */
+const VIEWING_ROUNDS = 5;
 
 interface Options {
   readonly help: boolean;
   readonly json: string | undefined;
   readonly rounds: number;
   readonly idleSeconds: number;
+  readonly only: 'viewing' | undefined;
 }
 
 function parseOptions(): Options {
@@ -40,6 +45,7 @@ function parseOptions(): Options {
       rounds: { type: 'string' },
       idle: { type: 'string' },
       quick: { type: 'boolean', default: false },
+      only: { type: 'string' },
       help: { type: 'boolean', default: false },
     },
   });
@@ -48,7 +54,10 @@ function parseOptions(): Options {
     if (!(Number.isInteger(value) && value > 0)) throw new Error(`--${name} ${values[name]} is not a number`);
     return value;
   };
+  const { only } = values;
+  if (only !== undefined && only !== 'viewing') throw new Error(`--only ${only} is no part`);
   return {
+    only,
     help: values.help,
     json: values.json,
     rounds: positive('rounds', values.quick ? 3 : 11),
@@ -95,16 +104,19 @@ function describe({
   return `node ${node}, Linux ${kernel}, ${count} x ${cpu}, ${tree}`;
 }
 
-async function bench({ rounds, idleSeconds, json }: Options): Promise<void> {
+async function bench({ rounds, idleSeconds, json, only }: Options): Promise<void> {
   const about = versions();
   const load = { before: loadavg(), after: [0, 0, 0] };
   // One book each, because they are filled side by side and shown one below the other.
-  const books = { rounds: new Book(), idle: new Book(), starts: new Book() };
-  say('starts');
-  await measureStarts(books.starts, Math.max(rounds, MIN_STARTS), DISPLAY);
-  await measureIdle(books.idle, idleSeconds, DISPLAY, () =>
-    measureRounds(books.rounds, rounds, DISPLAY, say),
-  );
+  const books = { rounds: new Book(), idle: new Book(), starts: new Book(), viewing: new Book() };
+  if (only === undefined) {
+    say('starts');
+    await measureStarts(books.starts, Math.max(rounds, MIN_STARTS), DISPLAY);
+    await measureIdle(books.idle, idleSeconds, DISPLAY, () =>
+      measureRounds(books.rounds, rounds, DISPLAY, say),
+    );
+  }
+  await measureViewing(books.viewing, Math.min(rounds, VIEWING_ROUNDS), DISPLAY, say);
   load.after = loadavg();
 
   const all = Object.values(books);

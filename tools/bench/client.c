@@ -2,7 +2,7 @@
  * client SOCKET SERVER-CPU [COMPOSITOR]
  *
  * Connects to a running server, brings the device up and shows a picture of 1920x1080. Then it prints `{}`
- * and does what it is told, an order a line (driver.h, frames.h, blobs.h; with the socket of a Wayland compositor, to
+ * and does what it is told, an order a line (driver.h, frames.h, blobs.h, view.h; with the socket of a Wayland compositor, to
  * which the server leads too, also wayland.h). One more order:
  *
  *   show 2d|blob    what the display shows from now on, and `frames` and `commands` flush: a 2D resource, or a
@@ -15,6 +15,7 @@
 #include "blobs.h"
 #include "device.h"
 #include "frames.h"
+#include "view.h"
 #include "wayland.h"
 
 static const struct virtio_gpu_rect whole = {.width = PICTURE_WIDTH, .height = PICTURE_HEIGHT};
@@ -118,6 +119,7 @@ int main(int argc, char **argv) {
   make_blob(&driver, &ram, &picture);
   show_2d(&frames);
   struct blobs blobs = blobs_make(&driver, &ram, server);
+  struct view view = view_make(&driver, &picture, server);
   struct wayland wayland[2];
   if (argc == 4) {
     wayland[0] = wayland_over_device(&driver, &ram);
@@ -128,7 +130,7 @@ int main(int argc, char **argv) {
 
   for (struct order order; order_next(&order);) {
     bool is_done = driver_obey(&driver, &order) || frames_obey(&frames, &order) ||
-                   show_obey(&frames, &order) || blobs_obey(&blobs, &order) ||
+                   show_obey(&frames, &order) || blobs_obey(&blobs, &order) || view_obey(&view, &order) ||
                    (argc == 4 && wayland_obey(wayland, &order));
     if (!is_done) fail("no order %s", order.words[0]);
   }

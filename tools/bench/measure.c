@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -70,6 +72,15 @@ void stay_on_cpu(int cpu) {
   CPU_ZERO(&set);
   CPU_SET(cpu, &set);
   if (sched_setaffinity(0, sizeof set, &set) != 0) fail_errno("sched_setaffinity");
+}
+
+int connect_to(const char *path) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  if (strlen(path) >= sizeof address.sun_path) fail("path is too long: %s", path);
+  strcpy(address.sun_path, path);
+  int connected = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (connected < 0 || connect(connected, (struct sockaddr *)&address, sizeof address) != 0) fail_errno(path);
+  return connected;
 }
 
 void end_with_parent(void) {

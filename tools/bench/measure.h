@@ -1,5 +1,5 @@
 /*
- * What every program of the benchmark needs: a clock, samples and their summary, a CPU to stay on, orders
+ * What every program of the benchmark needs: a clock, samples and their summary, a CPU to stay on, sockets, orders
  * read line by line from whoever runs the program, and an end that says why.
  */
 #ifndef BENCH_MEASURE_H
@@ -26,6 +26,8 @@ uint64_t all_threads_ns(pid_t pid);
 int cpu_number(const char *text);
 /* Keeps this process on one CPU from now on. */
 void stay_on_cpu(int cpu);
+/* Connects to a Unix socket of the kind SOCK_STREAM. */
+int connect_to(const char *path);
 /* A child must not outlive whoever started it, however that one ended. To be called in the child. */
 void end_with_parent(void);
 

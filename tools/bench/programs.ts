@@ -11,7 +11,7 @@ const END_TIMEOUT_MS = 10_000;
 const BLOCK_BYTES = 512;
 
 /** A program that `Makefile` builds. */
-export function builtProgram(name: 'client' | 'floor' | 'launch'): string {
+export function builtProgram(name: 'client' | 'floor' | 'launch' | 'watch' | 'guest'): string {
   return fileURLToPath(new URL(`../../cache/bench/${name}`, import.meta.url));
 }
 

@@ -3,7 +3,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "measure.h"
@@ -128,12 +127,7 @@ static void exchange_versions(struct connection *connection) {
 }
 
 struct connection vfio_user_connect(const char *path) {
-  struct sockaddr_un address = {.sun_family = AF_UNIX};
-  if (strlen(path) >= sizeof address.sun_path) fail("path is too long: %s", path);
-  strcpy(address.sun_path, path);
-  struct connection connection = {.socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-  if (connection.socket < 0) fail_errno("socket");
-  if (connect(connection.socket, (struct sockaddr *)&address, sizeof address) != 0) fail_errno(path);
+  struct connection connection = {.socket = connect_to(path)};
   struct timeval limit = {.tv_sec = ANSWER_TIMEOUT_SECONDS};
   if (setsockopt(connection.socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) != 0)
     fail_errno("SO_RCVTIMEO");

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 
 #include "picture.h"
 
@@ -246,12 +245,7 @@ struct wayland wayland_over_device(struct driver *driver, struct ram *ram) {
 }
 
 struct wayland wayland_direct(const char *path) {
-  struct wayland wayland = {.is_direct = true, .socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-  struct sockaddr_un address = {.sun_family = AF_UNIX};
-  if (strlen(path) >= sizeof address.sun_path) fail("too long a path: %s", path);
-  strcpy(address.sun_path, path);
-  if (wayland.socket < 0 || connect(wayland.socket, (struct sockaddr *)&address, sizeof address) != 0)
-    fail_errno(path);
+  struct wayland wayland = {.is_direct = true, .socket = connect_to(path)};
   struct file_window buffer = memfd_make("picture", PICTURE_BYTES);
   wayland.buffer_fd = buffer.fd;
   wayland.pixels = buffer.bytes;

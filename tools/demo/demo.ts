@@ -2,8 +2,8 @@
  * Boots Debian in QEMU on our devices, waits until its desktop is on the screen, writes the picture to `demo.png`, and
  * keeps running until Ctrl-C.
  *
- *     npm run demo                           and then look at it with the commands it prints
- *     npm run demo -- --vnc 127.0.0.1:5900   for VNC viewers as well; an address that the server understands
+ *     npm run demo                           and then look at it with the commands and the VNC viewer that it names
+ *     npm run demo -- --vnc 127.0.0.1:5900   has VNC there; on a free port by default
  *     npm run demo -- --exit                 leaves after the picture
  *     npm run demo -- --console              boots no desktop, only the kernel with its text console: 3 s sooner
  */
@@ -18,7 +18,7 @@ import { startServer } from '../testbed/server.ts';
 
 const { values: options } = parseArgs({
   options: {
-    vnc: { type: 'string' },
+    vnc: { type: 'string', default: '127.0.0.1:0' },
     console: { type: 'boolean', default: false },
     exit: { type: 'boolean', default: false },
     output: { type: 'string', default: 'demo.png' },
@@ -65,7 +65,7 @@ say('starting the devices');
 await using server = await startServer({
   displays: [options.console ? '800x600' : '1280x800'],
   inputs: ['keyboard', 'tablet'],
-  arguments: options.vnc === undefined ? [] : ['--vnc', options.vnc],
+  arguments: ['--vnc', options.vnc],
 });
 say(`vfio-user-gpu listens at ${server.socketPath}`);
 
@@ -81,12 +81,13 @@ await writeFile(options.output, await server.ask('GET', '/v1/displays/0/screensh
 say(`the guest is on the screen: ${width}x${height}, written to ${options.output}`);
 
 if (!options.exit) {
+  const { address } = await server.waitForLog('VNC');
+  say(`the guest keeps running. See and use it with a VNC viewer at ${address}`);
   const program = 'node dist/server/main.js';
-  say('the guest keeps running. In another terminal:');
+  say('in another terminal:');
   console.log(`  ${program} screenshot --api-socket ${server.apiSocketPath} --output now.png`);
   console.log(`  ${program} resize --api-socket ${server.apiSocketPath} 1440x900`);
   console.log(`  curl --unix-socket ${server.apiSocketPath} http://localhost/v1/info`);
-  if (options.vnc !== undefined) say(`a VNC viewer can connect to ${options.vnc}`);
   say('Ctrl-C ends it');
   await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM'), guest.exited, server.exited]);
   say('leaving');

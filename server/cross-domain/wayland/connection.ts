@@ -14,7 +14,7 @@
  * first byte. Chunks and replies are whole messages, so each may be put behind any other.
  */
 import { Filter, type PolicyCounters, type Replies } from './filter.ts';
-import { type Copy, type CopyCounters, type GuestBlob, type HeldBuffer, Inspector } from './inspector.ts';
+import { type Copy, type CopyCounters, type GuestBlob, Inspector } from './inspector.ts';
 import type { Message } from './message.ts';
 import { ObjectTable, type WaylandObject } from './objects.ts';
 import type { Policy } from './policy.ts';
@@ -32,7 +32,7 @@ import {
   WL_DISPLAY_ID,
 } from './wire.ts';
 
-export type { Copy, GuestBlob, HeldBuffer } from './inspector.ts';
+export type { Copy, GuestBlob } from './inspector.ts';
 
 /** A descriptor that came with bytes of the guest: one of its buffers, or a pipe. */
 export type GuestFd<B extends GuestBlob = GuestBlob> = B | { readonly kind: 'pipe' };
@@ -155,11 +155,6 @@ export class WaylandConnection<B extends GuestBlob = GuestBlob> {
     return this.#objects.count;
   }
 
-  /** Buffers in pools that the compositor may be reading. */
-  heldBuffers(): HeldBuffer<B>[] {
-    return this.#inspector.heldBuffers();
-  }
-
   /** What the guest has sent. Never throws for what is in it: see `failure`. */
   fromGuest(bytes: Uint8Array, fds: readonly GuestFd<B>[]): FromGuest<B> {
     const error = this.#run(this.#guest, bytes, fds, (incoming) => this.#request(incoming));
@@ -246,7 +241,6 @@ export class WaylandConnection<B extends GuestBlob = GuestBlob> {
     this.#observe?.(message);
     if (spec === DISPLAY_ERROR) this.#hostFailed = true;
     const verdict = this.#filter.judge(message);
-    this.#inspector.follow(message);
     if (spec === DELETE_ID) this.#objects.release(view.getUint32(at + HEADER_BYTES, true));
     if (verdict === 'drop') {
       this.#counters.hostMessagesDropped++;

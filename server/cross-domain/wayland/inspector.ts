@@ -7,9 +7,10 @@
  * surface, damage in surface coordinates under a transform or a viewport, another size of buffer, formats of several
  * planes.
  */
+import { fourcc } from '../images.ts';
 import { intAt, type Message, uintAt } from './message.ts';
 import type { ObjectTable, WaylandObject } from './objects.ts';
-import { eventNamed, handlers, requestNamed } from './schema.ts';
+import { handlers, requestNamed } from './schema.ts';
 import { WaylandError, WL_DISPLAY_ERROR_NO_MEMORY } from './wire.ts';
 
 /** A buffer of the guest, as the caller knows it. */
@@ -23,14 +24,6 @@ export interface GuestBlob {
 /** Bytes that must be brought from the guest's buffer to what the compositor has of it. */
 export interface Copy<B extends GuestBlob = GuestBlob> {
   /** The very object that came as the descriptor of the pool: resource ids are used again. */
-  readonly blob: B;
-  readonly offset: number;
-  readonly lengthBytes: number;
-}
-
-/** A buffer that the compositor may be reading. */
-export interface HeldBuffer<B extends GuestBlob = GuestBlob> {
-  readonly objectId: number;
   readonly blob: B;
   readonly offset: number;
   readonly lengthBytes: number;
@@ -54,9 +47,6 @@ export const MAX_DAMAGES = 16;
 export const MAX_ICON_BUFFERS = 64;
 const WL_SHM_ERROR_INVALID_FD = 2;
 
-const fourcc = (text: string) =>
-  [...text].reduce((code, char, i) => code + char.charCodeAt(0) * 2 ** (8 * i), 0);
-
 /** Formats of one plane: rows lie one stride apart, and nothing is behind them. 0 and 1 are wl_shm's own. */
 const ONE_PLANE: ReadonlySet<number> = new Set([
   0,
@@ -79,7 +69,6 @@ class Pool {
 }
 
 class Buffer {
-  readonly objectId: number;
   readonly pool: Pool;
   readonly offset: number;
   readonly width: number;
@@ -90,9 +79,8 @@ class Buffer {
   surface: Surface | undefined;
   frame = 0;
 
-  constructor(objectId: number, pool: Pool, offset: number, size: readonly [number, number, number, number]) {
+  constructor(pool: Pool, offset: number, size: readonly [number, number, number, number]) {
     const [width, height, stride, format] = size;
-    this.objectId = objectId;
     this.pool = pool;
     this.offset = offset;
     this.width = width;
@@ -142,7 +130,6 @@ export class Inspector<B extends GuestBlob = GuestBlob> {
   readonly counters: CopyCounters = { damagedRanges: 0, damagedBytes: 0, frames: 0, wholeFrames: 0 };
   readonly #objects: ObjectTable;
   readonly #descriptor: (index: number) => GuestBlob | undefined;
-  readonly #held = new Set<Buffer>();
   #copies: Copy<B>[] = [];
 
   /** `descriptor` gives the buffer behind a descriptor by its index; only asked during the request it comes with. */
@@ -162,14 +149,6 @@ export class Inspector<B extends GuestBlob = GuestBlob> {
     const copies = this.#copies;
     this.#copies = [];
     return copies;
-  }
-
-  /** Buffers that were committed and not released or destroyed since. */
-  heldBuffers(): HeldBuffer<B>[] {
-    return [...this.#held].flatMap((buffer) => {
-      const { objectId, pool, offset, lengthBytes } = buffer;
-      return pool.blob ? [{ objectId, blob: pool.blob as B, offset, lengthBytes }] : [];
-    });
   }
 
   createPool(request: Message): void {
@@ -193,15 +172,7 @@ export class Inspector<B extends GuestBlob = GuestBlob> {
     // What makes no sense is for the compositor to refuse: there is nothing to copy.
     if (!(pool instanceof Pool) || offset < 0 || width <= 0 || height <= 0 || stride <= 0) return;
     const size = [width, height, stride, intAt(request, 5)] as const;
-    request.created!.state = new Buffer(request.created!.id, pool, offset, size);
-  }
-
-  destroyBuffer({ object }: Message): void {
-    if (object.state instanceof Buffer) this.#held.delete(object.state);
-  }
-
-  releaseBuffer({ object }: Message): void {
-    if (object.state instanceof Buffer) this.#held.delete(object.state);
+    request.created!.state = new Buffer(pool, offset, size);
   }
 
   attach(request: Message): void {
@@ -278,7 +249,6 @@ export class Inspector<B extends GuestBlob = GuestBlob> {
       const certain = buffer !== null && before !== null && sameSize(buffer, before);
       surface.damages[surface.frame % REMEMBERED_FRAMES] = certain ? damageOf(surface, buffer) : ALL;
       if (buffer && (attached || damaged)) this.#frame(surface, buffer);
-      if (buffer && attached) this.#held.add(buffer);
     }
     surface.pending = undefined;
     surface.reshaped = false;
@@ -410,25 +380,18 @@ function missed(surface: Surface, buffer: Buffer): Rows | undefined {
 
 type Follow = (inspector: Inspector, message: Message) => void;
 
-const FOLLOWED = (() => {
-  const requests = handlers<Follow>(requestNamed, {
-    'wl_shm.create_pool': (inspector, m) => inspector.createPool(m),
-    'wl_shm_pool.create_buffer': (inspector, m) => inspector.createBuffer(m),
-    'wl_shm_pool.resize': (inspector, m) => inspector.resizePool(m),
-    'wl_buffer.destroy': (inspector, m) => inspector.destroyBuffer(m),
-    'wl_surface.attach': (inspector, m) => inspector.attach(m),
-    'wl_surface.damage': (inspector, m) => inspector.damage(m),
-    'wl_surface.damage_buffer': (inspector, m) => inspector.damageBuffer(m),
-    'wl_surface.set_buffer_scale': (inspector, m) => inspector.setScale(m),
-    'wl_surface.set_buffer_transform': (inspector, m) => inspector.setTransform(m),
-    'wl_surface.commit': (inspector, m) => inspector.commit(m),
-    'wp_viewporter.get_viewport': (inspector, m) => inspector.getViewport(m),
-    'wp_viewport.destroy': (inspector, m) => inspector.destroyViewport(m),
-    'xdg_toplevel_icon_v1.add_buffer': (inspector, m) => inspector.addIconBuffer(m),
-    'xdg_toplevel_icon_manager_v1.set_icon': (inspector, m) => inspector.setIcon(m),
-  });
-  const events = handlers<Follow>(eventNamed, {
-    'wl_buffer.release': (inspector, m) => inspector.releaseBuffer(m),
-  });
-  return events.map((follow, index) => follow ?? requests[index]);
-})();
+const FOLLOWED = handlers<Follow>(requestNamed, {
+  'wl_shm.create_pool': (inspector, m) => inspector.createPool(m),
+  'wl_shm_pool.create_buffer': (inspector, m) => inspector.createBuffer(m),
+  'wl_shm_pool.resize': (inspector, m) => inspector.resizePool(m),
+  'wl_surface.attach': (inspector, m) => inspector.attach(m),
+  'wl_surface.damage': (inspector, m) => inspector.damage(m),
+  'wl_surface.damage_buffer': (inspector, m) => inspector.damageBuffer(m),
+  'wl_surface.set_buffer_scale': (inspector, m) => inspector.setScale(m),
+  'wl_surface.set_buffer_transform': (inspector, m) => inspector.setTransform(m),
+  'wl_surface.commit': (inspector, m) => inspector.commit(m),
+  'wp_viewporter.get_viewport': (inspector, m) => inspector.getViewport(m),
+  'wp_viewport.destroy': (inspector, m) => inspector.destroyViewport(m),
+  'xdg_toplevel_icon_v1.add_buffer': (inspector, m) => inspector.addIconBuffer(m),
+  'xdg_toplevel_icon_manager_v1.set_icon': (inspector, m) => inspector.setIcon(m),
+});

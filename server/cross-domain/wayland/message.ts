@@ -3,7 +3,7 @@ import type { WaylandObject } from './objects.ts';
 import type { MessageSpec } from './schema.ts';
 import { HEADER_BYTES } from './wire.ts';
 
-/** Valid until the call it is given to returns: the bytes belong to whoever gave them, the record is used again. */
+/** Valid until the call it is given to returns: the bytes belong to whoever gave them. */
 export interface Message {
   readonly fromGuest: boolean;
   readonly object: WaylandObject;

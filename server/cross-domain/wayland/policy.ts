@@ -9,7 +9,10 @@ export const CLIPBOARD_DIRECTIONS = ['both', 'in', 'out', 'none'] as const;
 export type ClipboardDirection = (typeof CLIPBOARD_DIRECTIONS)[number];
 
 export interface Policy {
-  /** Announced globals with the highest version announced. What is not in here, is not announced. */
+  /**
+   * Announced globals with the highest version announced, or the highest known, if that is less. What is not in here, is
+   * not announced.
+   */
   readonly globals: Readonly<Record<string, number>>;
   /** Goes before each title of a window. */
   readonly titlePrefix: string;
@@ -120,7 +123,7 @@ const checkGlobal = (name: string, version: unknown): string | undefined => {
 
 /**
  * The policy that a parsed JSON file means. What it leaves out is as in `DEFAULT_POLICY`; `globals` is taken as a whole.
- * Versions above the known ones are the known ones. Throws `PolicyError`, which names every mistake.
+ * Throws `PolicyError`, which names every mistake.
  */
 export function parsePolicy(json: unknown): Policy {
   if (!isRecord(json)) throw new PolicyError('the policy must be a JSON object');
@@ -137,13 +140,8 @@ export function parsePolicy(json: unknown): Policy {
   for (const [name, version] of Object.entries(globals ?? {}))
     note(`globals.${name}`, checkGlobal(name, version));
   if (mistakes.length > 0) throw new PolicyError(mistakes.join('\n'));
-  const policy = { ...DEFAULT_POLICY, ...(json as Partial<Policy>) };
+  const policy: Policy = { ...DEFAULT_POLICY, ...(json as Partial<Policy>) };
   if (lengthOf(policy.titlePrefix) > policy.maxTitleBytes)
     throw new PolicyError('titlePrefix is longer than maxTitleBytes');
-  return { ...policy, globals: cap(policy.globals) };
+  return policy;
 }
-
-const cap = (globals: Readonly<Record<string, number>>) =>
-  Object.fromEntries(
-    Object.entries(globals).map(([name, version]) => [name, Math.min(version, interfaceNamed(name).version)]),
-  );

@@ -1,20 +1,14 @@
 /** A stream cut into messages, and what goes on put together again, in as few pieces as it came. */
+import { viewOf } from '../../wire.ts';
 import { HEADER_BYTES, messageSize } from './wire.ts';
 
 type Take = (source: Uint8Array, view: DataView, at: number, sizeBytes: number) => void;
-
-const viewOf = (bytes: Uint8Array) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
 /** Gives whole messages only. Keeps at most one that is not whole yet: less than 64 KiB. */
 export class Cutter {
   /** A header, or a message whose size is known. */
   #carry = new Uint8Array(HEADER_BYTES);
   #carried = 0;
-
-  /** Bytes of the message that is not whole yet. */
-  get pendingBytes(): number {
-    return this.#carried;
-  }
 
   /** Throws `WaylandError` at a size that no message has, and what `take` throws. */
   push(bytes: Uint8Array, take: Take): void {

@@ -2,6 +2,7 @@
  * The Wayland wire format: a header of two words, then arguments of whole words. All numbers are little-endian here.
  * Descriptors take no bytes. Knows of no interface; what an argument means is in `schema.ts`.
  */
+import { viewOf } from '../../wire.ts';
 
 export const HEADER_BYTES = 8;
 /** The size is a 16-bit number and a multiple of 4. */
@@ -99,7 +100,7 @@ export const stringAt = (view: DataView, at: number): string => text.decode(stri
 
 /** The arguments of a whole message, one for each shape. Throws only `WaylandError`. */
 export function decodeArguments(shapes: readonly ArgumentShape[], message: Uint8Array): Argument[] {
-  const view = new DataView(message.buffer, message.byteOffset, message.byteLength);
+  const view = viewOf(message);
   if (message.length < HEADER_BYTES || messageSize(view, 0) !== message.length) malformed('not one message');
   checkArguments(shapes, view, 0, message.length);
   let at = HEADER_BYTES;

@@ -4,7 +4,7 @@
  * it with the copy tile by tile and takes over what is different, because guests flush more than they change.
  */
 import { closeSync } from 'node:fs';
-import { diffTiles, Mapping } from '../../../native/index.ts';
+import { diffTiles, findScroll, Mapping } from '../../../native/index.ts';
 import { blendCursor, type CursorState } from '../cursor.ts';
 import type { PixelOrder, Rect } from '../display.ts';
 import type { Mode } from '../mode.ts';
@@ -15,12 +15,27 @@ const BYTES_PER_PIXEL = 4;
 const TILE_BYTES = { widthBytes: TILE * BYTES_PER_PIXEL, rows: TILE };
 const BLACK_ORDER: PixelOrder = { b: 0, g: 1, r: 2, a: -1 };
 
+/** A part of the picture that was `down` pixels above (or, if that is negative, below), as by scrolling. */
+export interface Moved {
+  readonly to: Rect;
+  readonly down: number;
+}
+
+/** Less is not worth looking for where it came from, in pixels and in rows. */
+const MIN_MOVED_PIXELS = 64 * 64;
+const MIN_MOVED_ROWS = 16;
+
 /** Somebody who follows a canvas. Called when it has happened; look at the canvas for the rest. */
 export interface Follower {
   /** Whether it could use a change now. One that cannot calls `absorb` when it can. */
   readonly isWaiting: boolean;
-  /** These tiles are different; the set is the canvas's and changes later. */
-  changed(tiles: TileSet): void;
+  /**
+   * These tiles are different; the set is the canvas's and changes later. With `moved`, what is in its rectangle now was
+   * elsewhere before.
+   */
+  changed(tiles: TileSet, moved?: Moved): void;
+  /** Whether it has a use for `moved`, which costs time to find out. */
+  readonly usesMoves?: boolean;
   /** The picture has another size, and all of it is new. */
   resized(): void;
   cursorChanged(image: boolean): void;
@@ -101,10 +116,13 @@ export class Canvas {
     const flushed = new TileSet(this.width, this.height);
     this.#damage.take(flushed);
     const changed = new TileSet(this.width, this.height);
-    for (const rect of flushed.rects()) this.#compare(rect, changed);
+    const rects = flushed.rects();
+    const before = this.#copyForMoves(rects);
+    for (const rect of rects) this.#compare(rect, changed);
     if (changed.isEmpty) return;
     this.version++;
-    for (const follower of this.#followers) follower.changed(changed);
+    const moved = before && this.#findMove(before, changed);
+    for (const follower of this.#followers) follower.changed(changed, moved);
   }
 
   /** A copy of a part, with the cursor if asked for. Rows without padding. */
@@ -160,6 +178,35 @@ export class Canvas {
     if (changed.isEmpty) return;
     this.version++;
     for (const follower of this.#followers) follower.changed(changed);
+  }
+
+  /** What is in the largest of the rectangles now, if anybody wants to know what will have moved there. */
+  #copyForMoves(rects: readonly Rect[]): { rect: Rect; bytes: Uint8Array } | undefined {
+    if (![...this.#followers].some(({ usesMoves }) => usesMoves)) return undefined;
+    const area = ({ width, height }: Rect) => width * height;
+    const [rect] = rects.toSorted((a, b) => area(b) - area(a));
+    if (!rect || area(rect) < MIN_MOVED_PIXELS) return undefined;
+    return { rect, bytes: this.copy(rect, { cursor: false }) };
+  }
+
+  /** Looks for rows of the picture before in what has changed. */
+  #findMove({ rect, bytes }: { rect: Rect; bytes: Uint8Array }, changed: TileSet): Moved | undefined {
+    const area = changed.bounds(rect);
+    if (!area || area.width * area.height < MIN_MOVED_PIXELS) return undefined;
+    const scroll = findScroll(
+      this.bytes,
+      { offset: area.y * this.strideBytes + area.x * BYTES_PER_PIXEL, strideBytes: this.strideBytes },
+      bytes,
+      {
+        offset: ((area.y - rect.y) * rect.width + area.x - rect.x) * BYTES_PER_PIXEL,
+        strideBytes: rect.width * BYTES_PER_PIXEL,
+      },
+      area.width * BYTES_PER_PIXEL,
+      area.height,
+    );
+    if (!scroll || scroll.rows < MIN_MOVED_ROWS) return undefined;
+    const { column, columns: width, row, rows: height, down } = scroll;
+    return { to: { x: area.x + column, y: area.y + row, width, height }, down };
   }
 
   /** Takes over what differs in a rectangle that begins at a tile. */

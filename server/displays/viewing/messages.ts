@@ -31,6 +31,17 @@ export interface DisplayNews {
   readonly cursorImage?: Uint8Array;
 }
 
+/** What there is to know of a display without looking at it. */
+export interface DisplaySummary {
+  readonly display: number;
+  readonly mode: Mode;
+  /** Whether the guest shows anything. */
+  readonly isShowing: boolean;
+  /** Of what is shown, which need not be as large as the mode. */
+  readonly width: number;
+  readonly height: number;
+}
+
 export interface KeyboardLeds {
   readonly numLock: boolean;
   readonly capsLock: boolean;
@@ -168,6 +179,7 @@ export interface Change {
 export type ToViewing =
   | { readonly type: 'display'; readonly news: DisplayNews }
   | { readonly type: 'damage' }
+  | { readonly type: 'summaries'; readonly summaries: readonly DisplaySummary[] }
   | { readonly type: 'input'; readonly news: InputNews }
   | { readonly type: 'inputTaken'; readonly client: number }
   | {
@@ -183,6 +195,7 @@ export type ToViewing =
 export type FromViewing =
   | { readonly type: 'watch'; readonly display: number; readonly on: boolean }
   | { readonly type: 'taken'; readonly display: number }
+  | { readonly type: 'summarize' }
   | { readonly type: 'answer'; readonly id: number; readonly value: unknown }
   | { readonly type: 'refusal'; readonly id: number; readonly code: string; readonly message: string }
   | { readonly type: 'changed'; readonly change: Change }

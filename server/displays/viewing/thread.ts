@@ -15,6 +15,7 @@ import { Canvas, type Follower } from './canvas.ts';
 import type {
   Answers,
   Calls,
+  DisplaySummary,
   FromViewing,
   InputEvent,
   InputNews,
@@ -50,6 +51,8 @@ export interface Stage {
   readonly counters: ViewerCounters;
   /** Keeps a display's canvas up to date until the function returned is called. Resolves when it is. */
   look(display: number): Promise<{ canvas: Canvas; leave: () => void }>;
+  /** What displays are like now, also those that nobody looks at. */
+  summarize(): Promise<readonly DisplaySummary[]>;
   openInput(name: string, onRoom: () => void): InputClient;
   onInputNews(listener: () => void): () => void;
   /** Asks the guest for another size. */
@@ -91,6 +94,8 @@ export class ViewingThread implements Stage {
   readonly #inputListeners = new Set<() => void>();
   readonly #clients = new Map<number, WaitingInput>();
   readonly #follows = new Map<number, Promise<() => void>>();
+  /** Who waits for the summaries that were asked for. */
+  readonly #summaryListeners: ((summaries: readonly DisplaySummary[]) => void)[] = [];
   readonly #calls: { [K in keyof Calls]: (what: Calls[K]) => Promise<Answers[K]> } = {
     capture: ({ display, options }) => this.#withCanvas(display, (canvas) => capture(canvas, options)),
     hash: ({ display, options }) => this.#withCanvas(display, async (canvas) => hash(canvas, options)),
@@ -144,6 +149,13 @@ export class ViewingThread implements Stage {
     });
   }
 
+  summarize(): Promise<readonly DisplaySummary[]> {
+    if (this.#summaryListeners.length === 0) this.#port.postMessage({ type: 'summarize' });
+    return new Promise((resolve) => {
+      this.#summaryListeners.push(resolve);
+    });
+  }
+
   openInput(name: string, onRoom: () => void): InputClient {
     const id = this.#nextClient++;
     const post = (events: readonly InputEvent[]) =>
@@ -175,6 +187,9 @@ export class ViewingThread implements Stage {
         break;
       case 'damage':
         this.#lookSoon();
+        break;
+      case 'summaries':
+        for (const resolve of this.#summaryListeners.splice(0)) resolve(message.summaries);
         break;
       case 'input':
         this.input = message.news;
@@ -346,7 +361,7 @@ async function openListener(stage: Stage, options: ListenOptions): Promise<Liste
     case 'vnc':
       return await (await import('../vnc/server.ts')).listenVnc(stage, options);
     case 'web':
-      throw new Error('the web page is not there yet');
+      return await (await import('../web/server.ts')).listenWeb(stage, options);
     default:
       return options satisfies never;
   }

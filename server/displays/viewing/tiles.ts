@@ -98,6 +98,23 @@ export class TileSet {
     return false;
   }
 
+  /** The smallest rectangle with all tiles of the set that lie in a rectangle of whole tiles. */
+  bounds(within: Rect): Rect | undefined {
+    const { left, top, right, bottom } = this.#touched(within);
+    const found = { left: right, right: left, top: bottom };
+    let end = top;
+    for (let row = top; row < bottom; row++) {
+      for (const [first, last] of this.#runs(row)) {
+        if (last <= left || first >= right) continue;
+        found.left = Math.min(found.left, Math.max(first, left));
+        found.right = Math.max(found.right, Math.min(last, right));
+        found.top = Math.min(found.top, row);
+        end = row + 1;
+      }
+    }
+    return found.left < found.right ? this.#rect(found, end) : undefined;
+  }
+
   /** The set as rectangles that do not overlap, in pixels, from the top; equal runs of rows become one. */
   rects(): Rect[] {
     const done: Rect[] = [];

@@ -14,6 +14,7 @@ import type {
   Capture,
   CaptureOptions,
   Change,
+  DisplaySummary,
   FrameInfo,
   FromViewing,
   InputEvent,
@@ -192,6 +193,9 @@ export class Viewing {
       case 'taken':
         this.#feeds[message.display]?.taken();
         break;
+      case 'summarize':
+        this.#post({ type: 'summaries', summaries: this.#options.screens.map(summarize) });
+        break;
       case 'answer':
         this.#settle(message.id)?.resolve(message.value);
         break;
@@ -340,10 +344,19 @@ class ScreenFeed implements Viewer {
   }
 }
 
+function summarize({ index, mode, picture }: Screen): DisplaySummary {
+  const { width, height } = picture ?? mode;
+  return { display: index, mode, isShowing: picture !== undefined, width, height };
+}
+
 /** This file's neighbour, as a worker; in a checkout that is TypeScript, which a worker can run where its parent can. */
 function startWorker(displays: number): Thread {
   const file = import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js';
-  const worker = new Worker(new URL(file, import.meta.url), { workerData: { displays } });
+  const worker = new Worker(new URL(file, import.meta.url), {
+    workerData: { displays },
+    // It closes descriptors that this thread has opened for it.
+    trackUnmanagedFds: false,
+  });
   return {
     port: worker,
     onFailure: (listener) => {

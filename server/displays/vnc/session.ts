@@ -10,7 +10,7 @@ import type { Duplex } from 'node:stream';
 import { type SecureContext, TLSSocket } from 'node:tls';
 import type { Rect } from '../display.ts';
 import { assertMode } from '../timing.ts';
-import type { Canvas, Follower } from '../viewing/canvas.ts';
+import type { Canvas, Follower, Moved } from '../viewing/canvas.ts';
 import type { KeyboardLeds } from '../viewing/messages.ts';
 import type { InputClient, Stage } from '../viewing/thread.ts';
 import { TILE, TileSet } from '../viewing/tiles.ts';
@@ -86,6 +86,8 @@ export class VncSession implements Follower {
   #height = 0;
 
   #dirty = new TileSet(0, 0);
+  /** Comes before what is dirty. */
+  #move: Moved | undefined;
   /** The part that the viewer asked for, and the part it wants whenever it changes. */
   #requested: Rect | undefined;
   #continuous: Rect | undefined;
@@ -145,15 +147,44 @@ export class VncSession implements Follower {
     return isAsked && isFree && !this.#hasEnded;
   }
 
-  changed(tiles: TileSet): void {
+  /** Copies are for viewers that have no cursor in the picture, which would be copied along. */
+  get usesMoves(): boolean {
+    return this.#has(rfb.ENCODING_COPY_RECT) && this.#drawsCursor;
+  }
+
+  changed(tiles: TileSet, moved?: Moved): void {
+    if (moved) this.#forgetMove();
+    // What the viewer is to copy it must have: as it was before, all of it.
+    const from = moved && { ...moved.to, y: moved.to.y - moved.down };
+    const canCopy =
+      from &&
+      this.usesMoves &&
+      this.#isVisible(from) &&
+      this.#isVisible(moved.to) &&
+      !this.#dirty.touches(from);
     this.#dirty.addSet(tiles);
+    if (canCopy) {
+      this.#move = moved;
+      this.#dirty.remove(moved.to);
+    }
     this.#sendSoon();
+  }
+
+  #isVisible({ x, y, width, height }: Rect): boolean {
+    return x >= 0 && y >= 0 && x + width <= this.#width && y + height <= this.#height;
+  }
+
+  /** The viewer gets the pixels instead. */
+  #forgetMove(): void {
+    if (this.#move) this.#dirty.add(this.#move.to);
+    this.#move = undefined;
   }
 
   resized(): void {
     const { width, height } = this.#canvas as Canvas;
     this.#dirty = new TileSet(width, height);
     this.#dirty.addAll();
+    this.#move = undefined;
     this.#isSizeNews = true;
     this.#sendSoon();
   }
@@ -565,7 +596,7 @@ export class VncSession implements Follower {
   async #makeUpdate(): Promise<Uint8Array[] | undefined> {
     const size = this.#sizeRect();
     // After a change of the size the rest comes with the next update, whose request is for the new size.
-    const rects = size ? [size] : this.#pseudoRects();
+    const rects = size ? [size] : [...this.#pseudoRects(), ...this.#copyRect()];
     const encoded = size ? undefined : await this.#encodeDirty();
     const count = rects.length + (encoded?.count ?? 0);
     if (count === 0) return undefined;
@@ -646,6 +677,23 @@ export class VncSession implements Follower {
     const length = Buffer.alloc(4);
     length.writeUInt32BE(name.length);
     return Buffer.concat([rectHeader(nothing, encoding), length, name]);
+  }
+
+  /** What the viewer has already, elsewhere. */
+  #copyRect(): Uint8Array[] {
+    const move = this.#move;
+    if (!move) return [];
+    const asked = this.#requested ?? this.#continuous;
+    const isAsked = asked && contains(asked, move.to);
+    if (!isAsked || !this.usesMoves) {
+      this.#forgetMove();
+      return [];
+    }
+    this.#move = undefined;
+    const from = Buffer.alloc(4);
+    from.writeUInt16BE(move.to.x, 0);
+    from.writeUInt16BE(move.to.y - move.down, 2);
+    return [Buffer.concat([rectHeader(move.to, rfb.ENCODING_COPY_RECT), from])];
   }
 
   async #encodeDirty(): Promise<EncodedRects | undefined> {
@@ -775,6 +823,12 @@ function intersection(a: Rect, b: Rect): Rect | undefined {
   const height = Math.min(a.y + a.height, b.y + b.height) - y;
   return width > 0 && height > 0 ? { x, y, width, height } : undefined;
 }
+
+const contains = (outer: Rect, inner: Rect) =>
+  inner.x >= outer.x &&
+  inner.y >= outer.y &&
+  inner.x + inner.width <= outer.x + outer.width &&
+  inner.y + inner.height <= outer.y + outer.height;
 
 function wholeTiles({ x, y, width, height }: Rect): Rect {
   const [left, top] = [Math.floor(x / TILE) * TILE, Math.floor(y / TILE) * TILE];

@@ -14,6 +14,7 @@ import type { HostSide } from './kit.ts';
 /** Our host side, without a device around it. */
 export function ourHost(compositorPath: string): HostSide {
   const context = new CrossDomainContext({
+    shared: { images: 0, objects: 0 },
     host: { contextId: 1, name: 'vector' },
     wayland: {
       connect: () => connectUnix(compositorPath),
@@ -68,17 +69,32 @@ export function programHost(command: readonly string[], compositorPath: string):
   const child = spawn(command[0]!, [...command.slice(1), compositorPath], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
-  const answers = new Map<number, (result: unknown) => void>();
+  const calls = new Map<
+    number,
+    { readonly answered: (result: unknown) => void; readonly failed: (error: Error) => void }
+  >();
   createInterface(child.stdout).on('line', (line) => {
     const { id, result } = JSON.parse(line);
-    answers.get(id)?.(result);
-    answers.delete(id);
+    calls.get(id)?.answered(result);
+    calls.delete(id);
   });
+  let gone: Error | undefined;
+  const end = (error: Error) => {
+    gone ??= error;
+    for (const { failed } of calls.values()) failed(gone);
+    calls.clear();
+  };
+  child.on('error', end);
+  // What it did not read any more. Why is told by one of the others.
+  child.stdin.on('error', () => {});
+  child.on('close', (status) => end(new Error(`the program has left with ${status}`)));
+  const closed = new Promise((resolve) => child.on('close', resolve));
   let next = 1;
   const call = (name: Call, args: readonly unknown[]) =>
-    new Promise<unknown>((resolve) => {
+    new Promise<unknown>((answered, failed) => {
+      if (gone) throw gone;
       const id = next++;
-      answers.set(id, resolve);
+      calls.set(id, { answered, failed });
       child.stdin.write(`${JSON.stringify({ id, call: name, args })}\n`);
     });
   const bytes = (hex: unknown) => new Uint8Array(Buffer.from(hex as string, 'hex'));
@@ -93,7 +109,7 @@ export function programHost(command: readonly string[], compositorPath: string):
     },
     async close() {
       child.stdin.end();
-      await new Promise((resolve) => child.on('close', resolve));
+      await closed;
     },
   };
 }

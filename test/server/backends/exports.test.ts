@@ -1,5 +1,14 @@
 /** Copies, and the choice between the two ways. What needs `/dev/udmabuf` is in `udmabuf-checks.ts`. */
-import { closeSync, fstatSync, mkdirSync, readSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fstatSync,
+  mkdirSync,
+  readdirSync,
+  readlinkSync,
+  readSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import {
@@ -9,12 +18,15 @@ import {
   F_SEAL_SHRINK,
   GuestAddressSpace,
   Mapping,
+  receive,
   registrySize,
   seals,
+  send,
+  socketPair,
 } from '../../../native/index.ts';
 import { Exporter } from '../../../server/backends/exports.ts';
 import type { MadeExport } from '../../../server/gpu/backend.ts';
-import { forTest, openFds, temporaryFolder } from '../../native/support.ts';
+import { forTest, openFds, runNode, temporaryFolder } from '../../native/support.ts';
 
 const page = 4096;
 const windowPages = 64;
@@ -44,10 +56,27 @@ function closedInTheEnd<T extends MadeExport>(made: T): T {
   return made;
 }
 
+/** What a descriptor of ours is; nothing for one that has gone. */
+function linkOf(fd: string): string {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`);
+  } catch {
+    return '';
+  }
+}
+
+function withLent<T>(made: MadeExport, look: (fd: number) => T): T {
+  const { fd, release } = made.lend();
+  const seen = look(fd);
+  release();
+  return seen;
+}
+
 /** What a host process sees, page by page: its first byte and its last. */
-function seenThrough({ fd, sizeBytes }: MadeExport): [first: number, last: number][] {
+function seenThrough(made: MadeExport): [first: number, last: number][] {
+  const { sizeBytes } = made;
   const bytes = Buffer.alloc(sizeBytes);
-  readSync(fd, bytes, 0, sizeBytes, 0);
+  withLent(made, (fd) => readSync(fd, bytes, 0, sizeBytes, 0));
   return Array.from({ length: sizeBytes / page }, (_, index) => [
     bytes[index * page]!,
     bytes[(index + 1) * page - 1]!,
@@ -112,8 +141,8 @@ describe('a copy of a range of the window', () => {
     expect(made.kind).toBe('copy');
     expect(made.reason).toMatch(/ENOTTY/);
     expect(made.sizeBytes).toBe(3 * page);
-    expect(fstatSync(made.fd).size).toBe(3 * page);
-    expect(seals(made.fd)).toBe(F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
+    expect(withLent(made, (fd) => fstatSync(fd).size)).toBe(3 * page);
+    expect(withLent(made, seals)).toBe(F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL);
     expect(made.othersHoldIt()).toBe(false);
   });
 
@@ -156,10 +185,51 @@ describe('a copy of a range of the window', () => {
     ]);
   });
 
+  test('is held by others while a descriptor is lent, in flight, open or mapped, and not any longer', () => {
+    const made = closedInTheEnd(copier().exportWindow(filledWindow(), 0, page));
+    made.refresh(0, page);
+    expect(made.othersHoldIt()).toBe(false);
+    const { fd, release } = made.lend();
+    const [left, right] = socketPair();
+    const [bytes, fds] = [new Uint8Array(1), new Int32Array(2)];
+    send(left, bytes, 0, 1, [fd]);
+    release();
+    expect(made.othersHoldIt()).toBe(true);
+    receive(right, bytes, 0, 1, fds);
+    expect(made.othersHoldIt()).toBe(true);
+    const mapping = Mapping.map(fds[1]!, { lengthBytes: page });
+    closeSync(fds[1]!);
+    expect(made.othersHoldIt()).toBe(true);
+    expect(mapping.bytes(0, page)[0]).toBe(1);
+    mapping.close();
+    expect(made.othersHoldIt()).toBe(false);
+    for (const socket of [left, right]) closeSync(socket);
+  });
+
+  test('may be opened by another process of the same user while we ask: nobody is ended by that', async () => {
+    const made = closedInTheEnd(copier().exportWindow(filledWindow(), 0, page));
+    const ours = readdirSync('/proc/self/fd').find((fd) => linkOf(fd).includes('virtio-gpu-copy'));
+    const path = `/proc/${process.pid}/fd/${ours}`;
+    const opens = `const { openSync, closeSync } = require('node:fs');
+      for (let i = 0; i < 20_000; i++) closeSync(openSync('${path}'));`;
+    let isRunning = true;
+    const ended = runNode(['-e', opens]).finally(() => {
+      isRunning = false;
+    });
+    const answers = new Set<boolean>();
+    while (isRunning) {
+      for (let i = 0; i < 1000; i++) answers.add(made.othersHoldIt());
+      await new Promise((done) => setImmediate(done));
+    }
+    expect((await ended).status).toBe(0);
+    expect(answers).toEqual(new Set([false, true]));
+    expect(made.othersHoldIt()).toBe(false);
+  });
+
   test('goes neither way by itself', () => {
     const window = filledWindow();
     const made = closedInTheEnd(copier().exportWindow(window, 0, page));
-    writeSync(made.fd, Buffer.of(42), 0, 1, 0);
+    withLent(made, (fd) => writeSync(fd, Buffer.of(42), 0, 1, 0));
     expect(window.bytes[0]).toBe(1);
     made.refresh(0, 1);
     expect(seenThrough(made)).toEqual([[1, 0]]);
@@ -230,12 +300,15 @@ describe('a copy of pages of the guest', () => {
 });
 
 test('a descriptor of an export that was closed can be used for something else', () => {
-  const made = copier().exportWindow(filledWindow(), 0, page);
-  const { fd } = made;
+  const window = filledWindow();
+  const exporter = copier();
+  const before = openFds();
+  const made = exporter.exportWindow(window, 0, page);
+  expect(openFds()).toBe(before + 1);
   made.close();
-  const other = createMemfd('other', page);
-  expect(other).toBe(fd);
+  // One of these has its number.
+  const others = [createMemfd('other', page), createMemfd('other', page)];
   made.close();
-  expect(fstatSync(other).size).toBe(page);
-  closeSync(other);
+  for (const other of others) expect(fstatSync(other).size).toBe(page);
+  for (const other of others) closeSync(other);
 });

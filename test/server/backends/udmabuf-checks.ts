@@ -102,6 +102,11 @@ export class Bench {
     return this.#mapping(fd, lengthBytes).bytes(0, lengthBytes);
   }
 
+  lent(made: MadeExport): number {
+    const { fd, release } = made.lend();
+    return this.#later(fd, release);
+  }
+
   exportWindow(exporter: Exporter, offset: number, sizeBytes: number): MadeExport {
     const window = { fd: this.window.fd, space: this.windowSpace };
     const made = exporter.exportWindow(window, offset, sizeBytes);
@@ -358,7 +363,7 @@ export const udmabufChecks: readonly Check[] = [
           .exporter()
           .exportWindow({ fd: memory.fd, space: memory.addressSpace }, 4 * page, 2 * page);
         window.noteExported(4 * page);
-        const seen = bench.mapped(made.fd, made.sizeBytes);
+        const seen = bench.mapped(bench.lent(made), made.sizeBytes);
         assert.deepEqual(pages(seen), [0, 0]);
         memory.write(4 * page, new Uint8Array(2 * page).fill(value));
         assert.deepEqual(pages(seen), [value, value]);
@@ -393,7 +398,7 @@ export const udmabufChecks: readonly Check[] = [
       assert.equal(made.sizeBytes, 2 * page);
       bench.window.bytes.fill(7, 4 * page, 6 * page);
       assert.equal(made.refresh(0, 2 * page), 0);
-      assert.deepEqual(pages(bench.mapped(made.fd, made.sizeBytes)), [7, 7]);
+      assert.deepEqual(pages(bench.mapped(bench.lent(made), made.sizeBytes)), [7, 7]);
     },
   },
   {
@@ -404,7 +409,7 @@ export const udmabufChecks: readonly Check[] = [
       exporter.close();
       assert.equal(bench.exportWindow(exporter, 0, page).kind, 'copy');
       bench.window.bytes.fill(7, 0, page);
-      assert.deepEqual(pages(bench.mapped(made.fd, page)), [7]);
+      assert.deepEqual(pages(bench.mapped(bench.lent(made), page)), [7]);
       made.close();
       made.close();
       assert.equal(made.othersHoldIt(), false);
@@ -428,7 +433,7 @@ export const udmabufChecks: readonly Check[] = [
       assert.equal(made.othersHoldIt(), false);
       large.bytes.fill(5, limit + page, limit + 2 * page);
       assert.equal(made.refresh(limit, page), page);
-      const shown = bench.mapped(made.fd, made.sizeBytes);
+      const shown = bench.mapped(bench.lent(made), made.sizeBytes);
       assert.deepEqual(pages(shown.subarray(limit - page)), [0, 5]);
       assert.equal(exporter.method.kind, 'udmabuf');
       assert.equal(bench.exportWindow(exporter, 0, page).kind, 'udmabuf');
@@ -446,7 +451,7 @@ export const udmabufChecks: readonly Check[] = [
       };
       const made = bench.exportGuestPages(bench.exporter(), [low, high], entries);
       assert.deepEqual([made.kind, made.sizeBytes], ['udmabuf', 5 * page]);
-      const shared = bench.mapped(made.fd, made.sizeBytes);
+      const shared = bench.mapped(bench.lent(made), made.sizeBytes);
       assert.deepEqual(pages(shared), [7, 8, 102, 108, 5]);
       high.bytes.fill(200, page, 2 * page);
       shared.fill(201, 4 * page, 5 * page);
@@ -469,7 +474,7 @@ export const udmabufChecks: readonly Check[] = [
       const last = (count - 1) * page;
       memory.bytes.fill(5, 2 * last, 2 * last + page);
       assert.equal(copy.refresh(last, page), page);
-      assert.deepEqual(pages(bench.mapped(copy.fd, copy.sizeBytes).subarray(last - page)), [0, 5]);
+      assert.deepEqual(pages(bench.mapped(bench.lent(copy), copy.sizeBytes).subarray(last - page)), [0, 5]);
     },
   },
   {
@@ -482,7 +487,7 @@ export const udmabufChecks: readonly Check[] = [
         const made = bench.exportGuestPages(exporter, [memory], entries);
         assert.equal(made.kind, 'copy');
         assert.ok(made.refresh(0, page)! > 0);
-        assert.equal(bench.mapped(made.fd, made.sizeBytes)[0], 2);
+        assert.equal(bench.mapped(bench.lent(made), made.sizeBytes)[0], 2);
         return made.reason;
       };
       assert.equal(
@@ -566,7 +571,7 @@ export const udmabufChecks: readonly Check[] = [
     run(bench) {
       const made = bench.exportWindow(bench.exporter(), 0, page);
       assert.equal(made.othersHoldIt(), false);
-      const mapping = Mapping.map(made.fd, { lengthBytes: page });
+      const mapping = Mapping.map(bench.lent(made), { lengthBytes: page });
       assert.equal(made.othersHoldIt(), true);
       mapping.close();
       assert.equal(made.othersHoldIt(), false);
@@ -578,7 +583,7 @@ export const udmabufChecks: readonly Check[] = [
       const made = bench.exportWindow(bench.exporter(), 0, page);
       const script = "process.stdin.resume(); process.stdout.write('here')";
       const child = spawn(process.execPath, ['-e', script], {
-        stdio: ['pipe', 'pipe', 'inherit', made.fd],
+        stdio: ['pipe', 'pipe', 'inherit', bench.lent(made)],
         env: {},
       });
       const ended = once(child, 'close');

@@ -2,10 +2,12 @@
  * The channel to a compositor, with one that does what the test says. The names in brackets are those of the list of
  * acceptance tests that the project keeps.
  */
-import { closeSync, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, constants, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { createEventfd, createMemfd, createPipe, socketPair } from '../../../native/index.ts';
+import type { WaylandStream } from '../../../server/cross-domain/context.ts';
+import { GpuFault } from '../../../server/gpu/fault.ts';
 import { openFds } from '../../support/fake-client.ts';
 import { fakeResource } from '../../support/fake-resource.ts';
 import {
@@ -14,6 +16,7 @@ import {
   FakeCompositor,
   fakeBuffer,
   GuestChannel,
+  passThrough,
   QUERY,
   sendCommand,
   words,
@@ -42,6 +45,33 @@ function connected(): { guest: GuestChannel; compositor: FakeCompositor; socket:
 }
 
 const take = FakeCompositor.take;
+/** The compositor gives the guest a pipe to write to, number 2; what the guest writes comes out here. */
+async function pipeToHost(guest: GuestChannel, socket: number): Promise<number> {
+  const [read, write] = createPipe();
+  FakeCompositor.send(socket, text('send'), [write]);
+  closeSync(write);
+  await guest.messages(1);
+  return read;
+}
+
+/** What a pipe holds, until its end. */
+async function readAll(fd: number): Promise<Buffer> {
+  const parts: Buffer[] = [];
+  for (let idle = 0; idle < 1000; ) {
+    const bytes = Buffer.alloc(65_536);
+    try {
+      const count = readSync(fd, bytes);
+      if (count === 0) return Buffer.concat(parts);
+      parts.push(bytes.subarray(0, count));
+      idle = 0;
+    } catch {
+      idle++;
+      await sleep(1);
+    }
+  }
+  throw new Error('the end of the pipe does not come');
+}
+
 function closeAll(fds: readonly number[]): void {
   for (const fd of fds) closeSync(fd);
 }
@@ -211,6 +241,27 @@ describe('SEND', () => {
     expect(flood).toThrow('does not take what is sent');
   });
 
+  test('in many small parts that nobody takes ends like one of many bytes (S7)', () => {
+    const { guest } = connected();
+    const flood = () => {
+      for (let i = 0; i < 30_000; i++) guest.context.submit(sendCommand(text('tiny')));
+    };
+    expect(flood).toThrow('does not take what is sent');
+  });
+
+  test('whose bytes have gone in part when the guest leaves closes its descriptors once', () => {
+    const { guest, socket } = connected();
+    const large = Buffer.alloc(60_000);
+    for (let i = 0; i < 8; i++) guest.context.submit(sendCommand(large, [[READ_PIPE, PIPE + i]]));
+    const { data, fds } = take(socket);
+    closeAll(fds);
+    expect(data.length % large.length).toBeGreaterThan(0);
+    // Whoever closes a descriptor twice closes one of these.
+    const others = Array.from({ length: 20 }, () => createEventfd());
+    guest[Symbol.dispose]();
+    closeAll(others);
+  });
+
   test('of a buffer that is detached and gone right after it: the compositor keeps the pixels (S8)', () => {
     const { guest, socket } = connected();
     const bytes = new Uint8Array(4096).fill(5);
@@ -373,6 +424,31 @@ describe('RECEIVE', () => {
     expect(Buffer.from(guest.context.createBlob(3n, 10).initial!).toString()).toBe('abcd\0\0\0\0\0\0');
   });
 
+  test('of memory that cannot be read is refused, and its id is used up', async () => {
+    const { guest, socket } = connected();
+    const memory = createMemfd('a', 10);
+    const writeOnly = openSync(`/proc/self/fd/${memory}`, constants.O_WRONLY);
+    FakeCompositor.send(socket, text('abcd'), [writeOnly]);
+    closeAll([memory, writeOnly]);
+    await guest.messages(1);
+    expect(() => guest.context.createBlob(2n, 10)).toThrow(GpuFault);
+    expect(() => guest.context.createBlob(2n, 10)).toThrow('no image of id 2');
+  });
+
+  test('of more descriptors than a guest may leave open ends the channel', async () => {
+    const { guest, socket } = connected();
+    const event = createEventfd();
+    for (let i = 0; i < 4096 / 16; i++) {
+      FakeCompositor.send(socket, text('many'), new Array(16).fill(event));
+      await guest.messages(1);
+    }
+    expect(guest.notes.filter((note) => note.includes('ended'))).toEqual([]);
+    FakeCompositor.send(socket, text('more'), [event]);
+    closeSync(event);
+    await guest.messages(3);
+    expect(guest.notes.at(-1)).toBe('a channel has ended: the guest leaves too many pipes open');
+  });
+
   test('of descriptors that mean nothing to guests keeps all others in step (P10)', async () => {
     const { guest, socket } = connected();
     const [read, write] = createPipe();
@@ -421,6 +497,27 @@ describe('RECEIVE', () => {
     expect(messages[3]).toMatchObject({ id: 0xffff_ffff, hangUp: 1 });
     expect(await guest.isSilent()).toBe(true);
     expect(() => guest.context.submit(sendCommand(text('abcd')))).toThrow('there is no channel');
+  });
+
+  test.each([
+    [
+      'something unread',
+      (guest: GuestChannel) => guest.context.submit(sendCommand(text('unread'))),
+      () => {},
+    ],
+    ['the guest writing', () => {}, (guest: GuestChannel) => guest.context.submit(sendCommand(text('late')))],
+  ])('has what the compositor said last, also when it leaves with %s', async (_, before, after) => {
+    const { guest, compositor, socket } = connected();
+    before(guest);
+    FakeCompositor.send(socket, text('last'));
+    compositor.hangUp(socket);
+    after(guest);
+    expect((await guest.messages(4)).map(({ data }) => data.toString('latin1'))).toEqual([
+      'last',
+      '\x01\0\0\0',
+      '',
+      '',
+    ]);
   });
 
   test('of a guest that does not poll is read ahead a little, and then left where it is', async () => {
@@ -491,6 +588,20 @@ describe('pipes', () => {
     closeAll(fds);
   });
 
+  test('are dropped when the compositor leaves: after the end nothing comes', async () => {
+    const { guest, compositor, socket } = connected();
+    guest.context.submit(sendCommand(text('recv'), [[READ_PIPE, PIPE]]));
+    const { fds } = take(socket);
+    writeSync(fds[0]!, text('too late'));
+    await sleep(5);
+    compositor.hangUp(socket);
+    await sleep(5);
+    expect(await guest.messages(3)).toMatchObject([{ command: 5 }, { command: 5 }, { id: 0xffff_ffff }]);
+    expect(await guest.isSilent()).toBe(true);
+    expect(() => writeSync(fds[0]!, text('nobody'))).toThrow('EPIPE');
+    closeAll(fds);
+  });
+
   test('let what the compositor says go first', async () => {
     const { guest, socket } = connected();
     guest.context.submit(sendCommand(text('recv'), [[READ_PIPE, PIPE]]));
@@ -505,10 +616,7 @@ describe('pipes', () => {
 
   test('that the guest writes: everything, then the end; afterwards nothing (W4)', async () => {
     const { guest, socket } = connected();
-    const [read, write] = createPipe();
-    FakeCompositor.send(socket, text('send'), [write]);
-    closeSync(write);
-    await guest.messages(1);
+    const read = await pipeToHost(guest, socket);
     guest.context.submit(writeCommand(2, text('hello, ')));
     guest.context.submit(writeCommand(2, text('world'), 1));
     const bytes = Buffer.alloc(100);
@@ -519,30 +627,24 @@ describe('pipes', () => {
     closeSync(read);
   });
 
-  test('whose reader has stopped cost a limited amount, and others go on (W5)', async () => {
+  test('whose reader has stopped keep what is written in order, however small the parts, and others go on (W5)', async () => {
     const { guest, socket } = connected();
-    const [read, write] = createPipe();
-    FakeCompositor.send(socket, text('send'), [write]);
-    closeSync(write);
-    await guest.messages(1);
-    for (let i = 0; i < 100; i++) guest.context.submit(writeCommand(2, Buffer.alloc(60_000)));
+    const read = await pipeToHost(guest, socket);
+    const written = Buffer.alloc(3 * MiB).map((_, i) => (i * 7) ^ (i >> 9));
+    for (let at = 0, part = 1; at < written.length; at += part, part = (part * 5 + 1) % 9001)
+      guest.context.submit(writeCommand(2, written.subarray(at, at + part)));
     FakeCompositor.send(socket, text('live'));
     expect((await guest.messages(1))[0]?.data.toString()).toBe('live');
-    let length = 0;
-    const bytes = Buffer.alloc(65_536);
     guest.context.submit(writeCommand(2, new Uint8Array(0), 1));
-    for (let idle = 0; idle < 200; ) {
-      try {
-        const count = readSync(read, bytes);
-        if (count === 0) break;
-        length += count;
-        idle = 0;
-      } catch {
-        idle++;
-        await sleep(1);
-      }
-    }
-    expect(length).toBe(6_000_000);
+    expect((await readAll(read)).equals(written)).toBe(true);
+    closeSync(read);
+  });
+
+  test('whose reader has stopped end when 64 MiB are waiting: he finds what the pipe itself holds (W5)', async () => {
+    const { guest, socket } = connected();
+    const read = await pipeToHost(guest, socket);
+    for (let i = 0; i < 1200; i++) guest.context.submit(writeCommand(2, Buffer.alloc(60_000)));
+    expect((await readAll(read)).length).toBeLessThanOrEqual(65_536);
     closeSync(read);
   });
 
@@ -586,7 +688,51 @@ describe('pipes', () => {
   }, 60_000);
 });
 
+describe('what all contexts have together', () => {
+  test('has a limit: when it is reached, whoever has much gets no more, and whoever has little does', () => {
+    using compositor = new FakeCompositor();
+    const shared = { images: 65_536, objects: 262_144 };
+    let objectCount = 1000;
+    const stream = (): WaylandStream => ({
+      ...passThrough(),
+      get objectCount() {
+        return objectCount;
+      },
+    });
+    using guest = new GuestChannel(compositor.path, stream, shared).init();
+    const say = () => guest.context.submit(sendCommand(text('word')));
+    const ask = (width: number) => guest.context.submit(command(2, words(width, 1, 0x2020_3852, 0x11)));
+    say();
+    for (let width = 1; width <= 1024; width++) ask(width);
+    expect(shared).toEqual({ images: 65_536 + 1024, objects: 262_144 + 1000 });
+    ask(1);
+    expect(() => ask(1025)).toThrow('too many different images');
+    objectCount = 1025;
+    expect(say).toThrow('too many objects of the protocol');
+    guest[Symbol.dispose]();
+    expect(shared).toEqual({ images: 65_536, objects: 262_144 });
+  });
+});
+
 describe('the end', () => {
+  test.each([
+    ['17 MiB', 60_000, 300],
+    ['30,000 words', 4, 30_000],
+  ])('comes to a guest that asks and does not listen, after %s', (_, sizeBytes, count) => {
+    using compositor = new FakeCompositor();
+    const echo = (): WaylandStream => ({
+      ...passThrough(),
+      fromGuest: (bytes) => ({ forward: [], reply: bytes, droppedFds: [] }),
+    });
+    using guest = new GuestChannel(compositor.path, echo).init();
+    const ask = () => guest.context.submit(sendCommand(Buffer.alloc(sizeBytes)));
+    const flood = () => {
+      for (let i = 0; i < count; i++) ask();
+    };
+    expect(flood).toThrow('the guest does not take what it is answered');
+    expect(ask).toThrow('there is no channel');
+  });
+
   test('of a context closes all it had (T1)', () => {
     const before = openFds();
     const compositor = new FakeCompositor();

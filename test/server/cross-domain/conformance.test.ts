@@ -37,5 +37,18 @@ test('an answer that differs in one byte is found', async () => {
   );
   const compositor = new FakeCompositor();
   await using stage = new Stage(compositor, ourHost(compositor.path));
-  expect(await play({ ...vector, steps }, stage)).toMatchObject({ expected: { do: 'poll' } });
+  expect(await play({ ...vector, steps }, stage)).toMatchObject({
+    expected: { do: 'poll' },
+    actual: { do: 'poll' },
+  });
+});
+
+test.each([
+  ['ends', [process.execPath, '-e', ''], 'the program has left with 0'],
+  ['is not there', ['/nowhere/host'], 'ENOENT'],
+])('a program that %s fails the vector, and nobody waits for it', async (_, command, reason) => {
+  const compositor = new FakeCompositor();
+  await using stage = new Stage(compositor, programHost(command, compositor.path));
+  const vector = vectors.find(({ name }) => name === 'keymap')!;
+  expect(await play(vector, stage)).toMatchObject({ number: 0, actual: expect.stringContaining(reason) });
 });

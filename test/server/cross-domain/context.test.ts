@@ -4,7 +4,7 @@ import type { Context } from '../../../server/gpu/backend.ts';
 import { componentContract } from '../../contract/component.ts';
 import { fakeResource } from '../../support/fake-resource.ts';
 import { CHANNEL, command as guestCommand, QUERY, words } from '../../support/guest-channel.ts';
-import { TestComponent } from '../../support/test-component.ts';
+import { REFUSED_BLOB, TestComponent } from '../../support/test-component.ts';
 
 const fourcc = (text: string) => Buffer.from(text, 'latin1').readUInt32LE();
 const LINEAR_SCANOUT = 0x11;
@@ -44,6 +44,7 @@ function ask(image: Uint8Array, { context, ring } = ready()) {
 
 componentContract('cross-domain', {
   makeComponent: () => new CrossDomain(),
+  unknownBlobIds: [0n, 2n, 99n, 2n ** 53n, 2n ** 64n - 1n],
   prepareBlob: (context) => {
     const ring = fakeResource(QUERY);
     context.attach(ring);
@@ -56,6 +57,7 @@ componentContract('cross-domain', {
 });
 componentContract('the component of the tests', {
   makeComponent: () => new TestComponent(),
+  unknownBlobIds: [BigInt(REFUSED_BLOB)],
   prepareBlob: () => ({ blobId: 5n, sizeBytes: 4096 }),
 });
 

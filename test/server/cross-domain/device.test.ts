@@ -279,7 +279,7 @@ describe('many programs at once', () => {
 
   test('one whose compositor has gone, one that floods, one that never polls: the others are served (S7)', async () => {
     const guest = new WaylandGuest(passThrough);
-    const [gone, flooding, silent, good] = [1, 2, 3, 4].map((ctxId) => guest.connect(ctxId)) as [
+    const [gone, , silent, good] = [1, 2, 3, 4].map((ctxId) => guest.connect(ctxId)) as [
       number,
       number,
       number,
@@ -298,6 +298,5 @@ describe('many programs at once', () => {
     expect(guest.ring(4).data.toString()).toBe('fine');
     expect(guest.submit(4, sendCommand(Buffer.from('well')))).toBe(OK);
     expect(FakeCompositor.take(good).data.toString()).toBe('well');
-    expect(flooding).toBeGreaterThan(0);
   });
 });

@@ -77,6 +77,66 @@ test('a door that nobody stands behind any more is given up, and asked for again
   for (const fd of again) closeSync(fd);
 });
 
+test('a door with a queue before it is not gone around', async () => {
+  using compositor = new FakeCompositor();
+  const context = start(compositor);
+  const { fds } = await answered(compositor, [MANAGER]);
+  const guests: number[] = [];
+  const fill = () => {
+    for (let i = 0; i < 1000; i++) guests.push(context.connect());
+  };
+  expect(fill).toThrow('EAGAIN');
+  expect(context.isOpen).toBe(true);
+  expect(compositor.accept()).toBe(undefined);
+  closeSync(acceptUnix(fds[0]!)!);
+  guests.push(context.connect());
+  for (const fd of [...fds, ...guests]) closeSync(fd);
+});
+
+test('the compositor is left when it has answered for the door, and not before', async () => {
+  using compositor = new FakeCompositor();
+  start(compositor);
+  await sleep(5);
+  const socket = compositor.accept()!;
+  const globals = event('wl_registry.global', 2, 1, MANAGER, 1);
+  FakeCompositor.send(
+    socket,
+    join(globals, event('wl_callback.done', 3, 0), event('wl_display.delete_id', 1, 3)),
+  );
+  await sleep(5);
+  for (const fd of FakeCompositor.take(socket).fds) closeSync(fd);
+  // It would throw if nobody were there.
+  FakeCompositor.send(socket, event('wl_callback.done', 6, 0));
+  await sleep(5);
+  expect(() => FakeCompositor.send(socket, globals)).toThrow('EPIPE');
+});
+
+test.each([
+  ['announces it twice', [event('wl_registry.global', 2, 2, MANAGER, 1)], true],
+  ['refuses it', [event('wl_display.error', 1, 4, 1, 'nested')], false],
+  [
+    'has said the last word before',
+    [event('wl_callback.done', 6, 0), event('wl_registry.global', 2, 2, MANAGER, 1)],
+    true,
+  ],
+  ['cannot be understood', [Uint8Array.of(2, 0, 0, 0, 0, 0, 9, 0)], false],
+])('a compositor that %s gets one listener, and nothing is left behind', async (_, more, isOpen) => {
+  const before = openFds();
+  const compositor = new FakeCompositor();
+  const context = new SecurityContext(compositor.path, () => {});
+  await sleep(5);
+  const socket = compositor.accept()!;
+  FakeCompositor.send(socket, join(event('wl_registry.global', 2, 1, MANAGER, 1), ...more));
+  await sleep(5);
+  expect(context.isOpen).toBe(isOpen);
+  const { fds } = FakeCompositor.take(socket);
+  expect(fds.length).toBe(2);
+  for (const fd of fds) closeSync(fd);
+  context[Symbol.dispose]();
+  compositor[Symbol.dispose]();
+  expect(openFds()).toBe(before);
+});
+
 test('without a compositor there is nothing to ask, until a guest comes', async () => {
   const compositor = new FakeCompositor();
   const { path } = compositor;

@@ -2,6 +2,7 @@
 import { fstatSync, readSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { CrossDomain } from '../../../server/cross-domain/component.ts';
+import { openFds } from '../../support/fake-client.ts';
 import {
   CONTEXT_ID,
   type Entry,
@@ -421,10 +422,12 @@ describe('a context', () => {
     const exports = [guest!.export(), host!.export()] as const;
     machine.memory.bytes(address, page).fill(5);
     guestWrites(machine, 8 * page, 6, 3 * page);
-    const shown = exports.map(({ fd, sizeBytes, refresh }) => {
+    const shown = exports.map(({ lend, sizeBytes, refresh }) => {
       const copied = refresh(page / 2, page);
       const bytes = Buffer.alloc(sizeBytes);
+      const { fd, release } = lend();
       readSync(fd, bytes, 0, sizeBytes, 0);
+      release();
       return [copied, bytes[page / 2 - 1], bytes[page / 2], bytes[page - 1], bytes.at(-1)];
     });
     expect(shown).toEqual([
@@ -435,6 +438,50 @@ describe('a context', () => {
     machine.unmapBlob(2);
     expect(exports.map(({ refresh }) => refresh(0, page))).toEqual([undefined, undefined]);
     for (const one of exports) one.close();
+  });
+});
+
+describe('what contexts hand over', () => {
+  const shownBlob = () => {
+    const made = contextMachine({ limits: { maxBlobBytes: 8 * page } });
+    const { machine } = made;
+    machine.createBlob(2, 3 * page, { ...HOST3D, ctxId: 1 });
+    machine.mapBlob(2, 8 * page);
+    return made;
+  };
+
+  test('counts as long as it is open, for each context that has it, and has a limit', () => {
+    const { machine, component } = shownBlob();
+    using _ = machine;
+    const contexts = [1, 2, 3].map((ctxId) => {
+      if (ctxId > 1) machine.createContext(ctxId, 7);
+      machine.attachResource(ctxId, 2);
+      return component.contexts.get(ctxId)!.attached.get(2)!;
+    });
+    const before = openFds();
+    const exports = contexts.slice(0, 2).map((one) => one.export());
+    expect(machine.gpu.counters.exportedBytes).toBe(6 * page);
+    expect(() => contexts[2]!.export()).toThrow('no room for an export');
+    expect(openFds()).toBe(before + 2);
+    // Gone for the guest, and still there for the others.
+    machine.unref(2);
+    expect(machine.gpu.counters).toMatchObject({ blobBytes: 0, exportedBytes: 6 * page });
+    for (const one of exports) one.close();
+    for (const one of exports) one.close();
+    expect(machine.gpu.counters.exportedBytes).toBe(0);
+    expect(openFds()).toBe(before);
+  });
+
+  test('is not refreshed from what comes to its place later, not even from the same blob', () => {
+    const { machine, context } = shownBlob();
+    using _ = machine;
+    machine.attachResource(1, 2);
+    const made = context.attached.get(2)!.export();
+    expect([made.isCurrent(), made.refresh(0, page)]).toEqual([true, page]);
+    machine.unmapBlob(2);
+    machine.mapBlob(2, 8 * page);
+    expect([made.isCurrent(), made.refresh(0, page)]).toEqual([false, undefined]);
+    made.close();
   });
 });
 

@@ -29,6 +29,11 @@ export interface EncoderOptions {
   readonly compressLevel?: number | undefined;
   /** 0 to 9, as in the viewer's pseudo-encoding; absent: lossless. Means nothing but to Tight. */
   readonly jpegQuality?: number | undefined;
+  /**
+   * Whether Tight may use its gradient filter, which makes exact photos smaller. Absent: unless there is a
+   * `jpegQuality`, as noVNC before 1.5 cannot undo the filter, but always asks for a quality.
+   */
+  readonly gradient?: boolean | undefined;
 }
 
 /**

@@ -3,15 +3,17 @@
  * palette, of plain pixels, and photos, which become JPEG if the viewer has asked for a quality.
  */
 import {
+  Photos,
   type PixelParts,
   packTightRects,
   TIGHT_RECORD_NUMBERS,
   TILE_PIXELS,
   TightKind,
+  type TightRecord,
 } from '../../../../native/index.ts';
 import type { Rect } from '../../display.ts';
 import { type PixelFormat, tightPixelParts } from '../pixel-format.ts';
-import { DeflateStream } from './deflate.ts';
+import { DeflateStream, zlibLevel } from './deflate.ts';
 import {
   dataAt,
   type EncodedRects,
@@ -25,7 +27,6 @@ import { encodeJpeg } from './jpeg.ts';
 import { bands, pixelsOf } from './pixels.ts';
 import { Scratch } from './scratch.ts';
 
-const DEFAULT_LEVEL = 1;
 /** Split by one call of native code, which keeps records of it. */
 const MAX_PIECE_PIXELS = 2 ** 22;
 const RGB_BYTES = 3;
@@ -35,15 +36,16 @@ const EXPLICIT_FILTER = 0x40;
 const FILL = 0x80;
 const JPEG = 0x90;
 const PALETTE_FILTER = 1;
+const GRADIENT_FILTER = 2;
 /** Less than this is not compressed. */
 const MIN_COMPRESSED_BYTES = 12;
 
 /** Data of one kind compresses best together. */
-const Stream = { copy: 0, mono: 1, indexed: 2 } as const;
+const Stream = { copy: 0, mono: 1, indexed: 2, gradient: 3 } as const;
 
 /** A rectangle that native code has split off, and its bytes. */
 interface Piece {
-  readonly kind: number;
+  readonly kind: TightKind;
   readonly rect: Rect;
   readonly colours: number;
   readonly data: Uint8Array;
@@ -55,25 +57,32 @@ export class TightEncoder implements Encoder {
   readonly #streams = new Map<number, DeflateStream>();
   #parts!: PixelParts;
   #level!: number;
-  #jpegQuality: number | undefined;
+  #photos!: Photos;
+  #jpegQuality = 0;
 
   constructor(format: PixelFormat, options: EncoderOptions) {
     this.configure(format, options);
   }
 
-  configure(format: PixelFormat, { compressLevel = DEFAULT_LEVEL, jpegQuality }: EncoderOptions): void {
+  configure(format: PixelFormat, options: EncoderOptions): void {
     this.#parts = tightPixelParts(format);
-    this.#level = compressLevel;
-    this.#jpegQuality = format.bitsPerPixel === 8 ? undefined : jpegQuality;
+    this.#level = zlibLevel(options.compressLevel);
+    this.#photos = photosFor(format, this.#parts, options);
+    this.#jpegQuality = options.jpegQuality ?? 0;
   }
 
   async encode(image: Image, rects: readonly Rect[]): Promise<EncodedRects> {
     const areas = bands(image, rects, MAX_PIECE_PIXELS, TILE_PIXELS);
     const pixels = areas.reduce((sum, { width, height }) => sum + width * height, 0);
-    const scratch = this.#scratch.take(pixels * Math.max(RGB_BYTES, this.#parts.pixelBytes));
+    const worstBytes = Math.max(RGB_BYTES, this.#parts.pixelBytes);
+    const scratch = this.#scratch.take(pixels * worstBytes);
     let at = 0;
     const pieces = areas.flatMap((area) => {
-      const split = this.#split(image, area, scratch.subarray(at));
+      const split = this.#split(
+        image,
+        area,
+        scratch.subarray(at, at + area.width * area.height * worstBytes),
+      );
       at += split.reduce((sum, { data }) => sum + data.length, 0);
       return split;
     });
@@ -90,13 +99,10 @@ export class TightEncoder implements Encoder {
   #split(image: Image, area: Rect, to: Uint8Array): Piece[] {
     const tiles = Math.ceil(area.width / TILE_PIXELS) * Math.ceil(area.height / TILE_PIXELS);
     const records = new Int32Array(tiles * TIGHT_RECORD_NUMBERS);
-    const photos = this.#jpegQuality !== undefined;
-    const count = packTightRects(pixelsOf(image, area), this.#parts, photos, to, records);
+    const count = packTightRects(pixelsOf(image, area), this.#parts, this.#photos, to, records);
     return Array.from({ length: count }, (_, i) => {
-      const record = records.subarray(i * TIGHT_RECORD_NUMBERS);
-      const [kind, x, y, width, height, colours, start, length] = record as unknown as readonly [
-        ...(readonly [number, number, number, number, number, number, number, number]),
-      ];
+      const record = records.subarray(i * TIGHT_RECORD_NUMBERS, (i + 1) * TIGHT_RECORD_NUMBERS);
+      const [kind, x, y, width, height, colours, start, length] = [...record] as unknown as TightRecord;
       const rect = { x: area.x + x, y: area.y + y, width, height };
       return { kind, rect, colours, data: to.subarray(start, start + length) };
     });
@@ -121,8 +127,18 @@ export class TightEncoder implements Encoder {
         };
         return this.#compress(stream, start, data.subarray(palette.length));
       }
-      default:
+      case TightKind.gradient: {
+        const start = (reset: number) => {
+          const head = control(rect, (Stream.gradient << 4) | EXPLICIT_FILTER | reset, 1);
+          head[dataAt + 1] = GRADIENT_FILTER;
+          return head;
+        };
+        return this.#compress(Stream.gradient, start, data);
+      }
+      case TightKind.photo:
         return this.#photo(rect, data);
+      default:
+        return kind satisfies never;
     }
   }
 
@@ -131,7 +147,7 @@ export class TightEncoder implements Encoder {
     let stream = this.#streams.get(id);
     const start = head(stream ? 0 : 1 << id);
     if (!stream) {
-      stream = new DeflateStream(this.#level);
+      stream = new DeflateStream(this.#level, id === Stream.gradient ? 'runs' : 'default');
       this.#streams.set(id, stream);
     }
     const compressed = await stream.compress(data, this.#level);
@@ -139,9 +155,19 @@ export class TightEncoder implements Encoder {
   }
 
   async #photo(rect: Rect, rgb: Uint8Array): Promise<Uint8Array[]> {
-    const jpeg = await encodeJpeg(rgb, rect.width, rect.height, this.#jpegQuality!);
+    const jpeg = await encodeJpeg(rgb, rect.width, rect.height, this.#jpegQuality);
     return [control(rect, JPEG), compactLength(jpeg.length), jpeg];
   }
+}
+
+/** JPEG cannot be had with 8 bits per pixel, and this gradient filter is for red, green and blue bytes. */
+function photosFor(
+  { bitsPerPixel }: PixelFormat,
+  { pixelBytes }: PixelParts,
+  { jpegQuality, gradient = jpegQuality === undefined }: EncoderOptions,
+): Photos {
+  if (jpegQuality !== undefined && bitsPerPixel > 8) return Photos.kept;
+  return gradient && pixelBytes === RGB_BYTES ? Photos.gradient : Photos.copied;
 }
 
 /** The header of a rectangle and its compression-control byte. */

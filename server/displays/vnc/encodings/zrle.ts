@@ -2,7 +2,7 @@
 import { type PixelParts, packZrleTiles, TILE_PIXELS } from '../../../../native/index.ts';
 import type { Rect } from '../../display.ts';
 import { type PixelFormat, zrlePixelParts } from '../pixel-format.ts';
-import { DeflateStream } from './deflate.ts';
+import { DeflateStream, zlibLevel } from './deflate.ts';
 import {
   dataAt,
   type EncodedRects,
@@ -17,7 +17,6 @@ import { Scratch } from './scratch.ts';
 
 /** Viewers unpack a rectangle at a time. */
 const MAX_RECT_PIXELS = 2 ** 20;
-const DEFAULT_LEVEL = 1;
 const LENGTH_BYTES = 4;
 
 /** The stream can never be reset, so a viewer has one such encoder for as long as it is connected. */
@@ -27,15 +26,15 @@ export class ZrleEncoder implements Encoder {
   #parts: PixelParts;
   #level: number;
 
-  constructor(format: PixelFormat, { compressLevel = DEFAULT_LEVEL }: EncoderOptions) {
+  constructor(format: PixelFormat, { compressLevel }: EncoderOptions) {
     this.#parts = zrlePixelParts(format);
-    this.#level = compressLevel;
-    this.#stream = new DeflateStream(compressLevel);
+    this.#level = zlibLevel(compressLevel);
+    this.#stream = new DeflateStream(this.#level);
   }
 
-  configure(format: PixelFormat, { compressLevel = DEFAULT_LEVEL }: EncoderOptions): void {
+  configure(format: PixelFormat, { compressLevel }: EncoderOptions): void {
     this.#parts = zrlePixelParts(format);
-    this.#level = compressLevel;
+    this.#level = zlibLevel(compressLevel);
   }
 
   async encode(image: Image, rects: readonly Rect[]): Promise<EncodedRects> {

@@ -5,6 +5,7 @@ use vm_memory::{Bytes, GuestAddress};
 use crate::report::{ensure_eq, Result};
 use crate::virtio::{Queue, Transport};
 use crate::vmm::{Vmm, HIGH_RAM, LOW_RAM, RAM_BYTES};
+use crate::Driver;
 
 const CONFIG_VECTOR: u16 = 0;
 const CONTROL_QUEUE: u16 = 0;
@@ -70,10 +71,6 @@ impl Gpu {
             cursor,
             fences: 0,
         })
-    }
-
-    pub fn status(&self, vmm: &mut Vmm) -> Result<u64> {
-        self.transport.status(vmm)
     }
 
     pub fn display_size(&mut self, vmm: &mut Vmm) -> Result<(u32, u32)> {
@@ -176,6 +173,16 @@ impl Gpu {
         ensure_eq!(word(&answer, 1) & FLAG_FENCE, FLAG_FENCE, "response flags");
         ensure_eq!(word(&answer, 2), self.fences, "fence of command {kind:#x}");
         Ok(answer.split_off(HEADER_BYTES as usize))
+    }
+}
+
+impl Driver for Gpu {
+    fn status(&self, vmm: &mut Vmm) -> Result<u64> {
+        self.transport.status(vmm)
+    }
+
+    fn check(&mut self, vmm: &mut Vmm) -> Result {
+        self.display_size(vmm).map(drop)
     }
 }
 

@@ -1,21 +1,24 @@
 //! Guest after guest on one server, through the vfio-user crate that cloud-hypervisor links and in
 //! the order in which cloud-hypervisor calls it.
 //!
-//!     vfio-user-client SOCKET GUESTS WINDOW_BYTES
+//!     vfio-user-client SOCKET GUESTS WINDOW_BYTES gpu|keyboard
 //!
 //! Standard output is described in `report.rs`. At every HOLD the caller looks at the server and
-//! answers with a line: the bytes it left in the window, or the size it gave the display. The exit
-//! status is 0 only when everything was as expected; 3 means that an answer did not come.
+//! answers with a line: the bytes it left in the window, the size it gave the display, or the code
+//! of the key that it pressed and released. The exit status is 0 only when everything was as
+//! expected; 3 means that an answer did not come.
 //!
 //! | file        | who                                                             |
 //! | ----------- | --------------------------------------------------------------- |
 //! | `vmm.rs`    | cloud-hypervisor: connection, config space, RAM, BARs, vectors  |
 //! | `virtio.rs` | the guest: virtio-pci and a split ring                          |
 //! | `gpu.rs`    | the guest: virtio-gpu                                           |
+//! | `input.rs`  | the guest: virtio-input                                         |
 //! | `odd.rs`    | the guest: accesses no driver means                             |
 //! | `report.rs` | what is printed; the time limit                                 |
 
 mod gpu;
+mod input;
 mod odd;
 mod report;
 mod virtio;
@@ -31,6 +34,7 @@ use vfio_user::Client;
 use vm_memory::{Bytes, MmapRegion, VolatileMemory};
 
 use gpu::Gpu;
+use input::Input;
 use report::{ensure, ensure_eq, Report, Result};
 use virtio::Transport;
 use vmm::{set_eventfds, Bar, Vector, Vmm, CONFIG, PCI_BASE_ADDRESS_0, PCI_COMMAND};
@@ -41,6 +45,22 @@ struct Arguments {
     socket: PathBuf,
     guests: u32,
     window_bytes: u64,
+    device: Device,
+}
+
+/// What the server serves.
+#[derive(Debug)]
+enum Device {
+    Gpu,
+    Keyboard,
+}
+
+/// The guest's driver, whatever the device.
+pub trait Driver {
+    /// The device's status register.
+    fn status(&self, vmm: &mut Vmm) -> Result<u64>;
+    /// An error unless the device still answers.
+    fn check(&mut self, vmm: &mut Vmm) -> Result;
 }
 
 /// How a guest ends.
@@ -67,13 +87,18 @@ fn main() {
 }
 
 fn arguments() -> Result<Arguments> {
-    let [_, socket, guests, window_bytes] = &env::args().collect::<Vec<_>>()[..] else {
-        return Err("usage: vfio-user-client SOCKET GUESTS WINDOW_BYTES".into());
+    let [_, socket, guests, window_bytes, device] = &env::args().collect::<Vec<_>>()[..] else {
+        return Err("usage: vfio-user-client SOCKET GUESTS WINDOW_BYTES gpu|keyboard".into());
     };
     Ok(Arguments {
         socket: socket.into(),
         guests: guests.parse()?,
         window_bytes: window_bytes.parse()?,
+        device: match device.as_str() {
+            "gpu" => Device::Gpu,
+            "keyboard" => Device::Keyboard,
+            _ => return Err(format!("{device} is no device").into()),
+        },
     })
 }
 
@@ -92,16 +117,19 @@ fn run(report: &mut Report, arguments: &Arguments) -> Result {
         if let Some((region, window)) = &window {
             use_window(report, &mut vmm, *region, window)?;
         }
-        let mut gpu = use_gpu(report, &mut vmm, transport, guest)?;
+        let mut driver: Box<dyn Driver> = match arguments.device {
+            Device::Gpu => Box::new(use_gpu(report, &mut vmm, transport, guest)?),
+            Device::Keyboard => Box::new(use_keyboard(report, &mut vmm, transport)?),
+        };
         refuse_vectors(report, &mut vmm)?;
-        access_oddly(report, &mut vmm, &mut gpu, &bars)?;
+        access_oddly(report, &mut vmm, driver.as_mut(), &bars)?;
         let ending = match guest {
             _ if guest == arguments.guests => Ending::Vanish,
             _ if guest % 3 == 1 => Ending::Reboot,
             _ if guest % 3 == 2 => Ending::Overlap,
             _ => Ending::Unplug,
         };
-        connected = end_guest(report, vmm, &gpu, &arguments.socket, &ending)?;
+        connected = end_guest(report, vmm, driver.as_ref(), &arguments.socket, &ending)?;
     }
     println!("DONE guests={}", arguments.guests);
     Ok(())
@@ -269,6 +297,27 @@ fn use_gpu(report: &Report, vmm: &mut Vmm, transport: Transport, guest: u32) -> 
     Ok(gpu)
 }
 
+fn use_keyboard(report: &Report, vmm: &mut Vmm, transport: Transport) -> Result<Input> {
+    report.step("driver");
+    let mut input = Input::bring_up(vmm, transport)?;
+    let name = input.name(vmm)?;
+    input.offer(vmm, 4)?;
+    report.ok(format_args!("name={}", name.replace(' ', "-")));
+
+    let key: u16 = report.hold("key", "")?.parse()?;
+    report.step("events");
+    let events = input.take(vmm, 4)?;
+    let expected = vec![(1, key, 1), (0, 0, 0), (1, key, 0), (0, 0, 0)];
+    ensure_eq!(events, expected, "events of one key");
+    report.ok(format_args!("key={key}"));
+
+    report.step("lamp");
+    input.set_lamp(vmm, true)?;
+    report.ok("");
+    report.hold("lamp", "")?;
+    Ok(input)
+}
+
 /// More vectors than there are: refused as a whole, whatever the crate says, and those of before
 /// stay.
 fn refuse_vectors(report: &Report, vmm: &mut Vmm) -> Result {
@@ -291,10 +340,10 @@ fn refuse_vectors(report: &Report, vmm: &mut Vmm) -> Result {
     Ok(())
 }
 
-fn access_oddly(report: &Report, vmm: &mut Vmm, gpu: &mut Gpu, bars: &[Bar]) -> Result {
+fn access_oddly(report: &Report, vmm: &mut Vmm, driver: &mut dyn Driver, bars: &[Bar]) -> Result {
     report.step("odd-accesses");
     let count = odd::access_everything(vmm, bars)?;
-    gpu.display_size(vmm)?;
+    driver.check(vmm)?;
     report.ok(format_args!("count={count}"));
     Ok(())
 }
@@ -303,7 +352,7 @@ fn access_oddly(report: &Report, vmm: &mut Vmm, gpu: &mut Gpu, bars: &[Bar]) -> 
 fn end_guest(
     report: &Report,
     mut vmm: Vmm,
-    gpu: &Gpu,
+    driver: &dyn Driver,
     socket: &Path,
     ending: &Ending,
 ) -> Result<Option<Client>> {
@@ -323,7 +372,7 @@ fn end_guest(
             let socket = socket.to_path_buf();
             let next = thread::spawn(move || Client::new(&socket));
             thread::sleep(Duration::from_millis(100));
-            reset(report, &mut vmm, gpu)?;
+            reset(report, &mut vmm, driver)?;
             report.step("overlap");
             vmm.guest_disables_msix()?;
             ensure!(
@@ -352,10 +401,10 @@ fn end_guest(
 }
 
 /// DEVICE_RESET: registers and driver state go, windows and eventfds stay.
-fn reset(report: &Report, vmm: &mut Vmm, gpu: &Gpu) -> Result {
+fn reset(report: &Report, vmm: &mut Vmm, driver: &dyn Driver) -> Result {
     report.step("device-reset");
     vmm.client.reset()?;
-    ensure_eq!(gpu.status(vmm)?, 0, "virtio status");
+    ensure_eq!(driver.status(vmm)?, 0, "virtio status");
     ensure_eq!(vmm.read(CONFIG, PCI_COMMAND, 2)?, 0, "command register");
     ensure_eq!(vmm.read(CONFIG, PCI_BASE_ADDRESS_0, 4)?, 0, "BAR 0");
     vmm.trigger_all()?;

@@ -205,7 +205,7 @@ impl Transport {
     }
 }
 
-/// A split ring with one request at a time in it.
+/// A split ring: with one request at a time in it, or with room that the device uses when it wants.
 pub struct Queue {
     index: u16,
     vector: u16,
@@ -227,15 +227,11 @@ impl Queue {
     ) -> Result<u32> {
         // Descriptors in rotation, so that the head says which request an answer belongs to.
         let head = 2 * (self.added % (RING_SIZE / 2));
+        let slot = u64::from(self.added % RING_SIZE);
         let next = if answer.1 > 0 { VIRTQ_DESC_F_NEXT } else { 0 };
         self.describe(vmm, head, request, next)?;
         self.describe(vmm, head + 1, answer, VIRTQ_DESC_F_WRITE)?;
-        let slot = u64::from(self.added % RING_SIZE);
-        vmm.ram
-            .write_obj(head, self.driver.unchecked_add(4 + 2 * slot))?;
-        self.added = self.added.wrapping_add(1);
-        let driver_index = self.driver.unchecked_add(2);
-        vmm.ram.store(self.added, driver_index, Ordering::Release)?;
+        self.make_available(vmm, head)?;
 
         let index = self.index;
         let early = vmm.vectors[usize::from(self.vector)].take();
@@ -251,6 +247,33 @@ impl Queue {
         let id: u32 = vmm.ram.read_obj(element)?;
         ensure_eq!(id, u32::from(head), "used element of queue {index}");
         Ok(vmm.ram.read_obj(element.unchecked_add(4))?)
+    }
+
+    /// Gives the device room, as much as the ring has descriptors.
+    pub fn offer(&mut self, vmm: &mut Vmm, room: (GuestAddress, u32)) -> Result {
+        let head = self.added % RING_SIZE;
+        self.describe(vmm, head, room, VIRTQ_DESC_F_WRITE)?;
+        self.make_available(vmm, head)?;
+        vmm.write(self.doorbell.0, self.doorbell.1, 2, self.index.into())
+    }
+
+    /// Sleeps from interrupt to interrupt until the device has used all the room.
+    pub fn wait_for_all(&mut self, vmm: &mut Vmm) -> Result {
+        let device_index = self.device.unchecked_add(2);
+        while vmm.ram.load::<u16>(device_index, Ordering::Acquire)? != self.added {
+            vmm.vectors[usize::from(self.vector)].wait()?;
+        }
+        vmm.vectors[usize::from(self.vector)].take();
+        Ok(())
+    }
+
+    fn make_available(&mut self, vmm: &Vmm, head: u16) -> Result {
+        let slot = u64::from(self.added % RING_SIZE);
+        vmm.ram
+            .write_obj(head, self.driver.unchecked_add(4 + 2 * slot))?;
+        self.added = self.added.wrapping_add(1);
+        let driver_index = self.driver.unchecked_add(2);
+        Ok(vmm.ram.store(self.added, driver_index, Ordering::Release)?)
     }
 
     fn describe(

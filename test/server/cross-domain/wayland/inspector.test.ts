@@ -245,20 +245,6 @@ describe('copies at a commit', () => {
   });
 });
 
-test('buffers are held from commit to release, or until they are destroyed', () => {
-  const { connection, guest, host } = pooled();
-  const held = () => connection.heldBuffers().map(({ objectId, offset }) => [objectId, offset]);
-  guest(attach(FIRST), commit(), attach(FIRST + 1), commit());
-  expect(held()).toEqual([
-    [FIRST, 0],
-    [FIRST + 1, 4096],
-  ]);
-  host(event('wl_buffer.release', FIRST));
-  expect(held()).toEqual([[FIRST + 1, 4096]]);
-  guest(request('wl_buffer.destroy', FIRST + 1));
-  expect(held()).toEqual([]);
-});
-
 test('counters tell what was copied', () => {
   const { connection, guest } = pooled();
   guest(attach(FIRST), everything, commit(), attach(FIRST), damage(0, 0, 1, 1), commit());

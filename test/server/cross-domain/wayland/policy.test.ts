@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { DEFAULT_POLICY, parsePolicy } from '../../../../server/cross-domain/wayland/policy.ts';
+import { event, forwarded, hex, messagesIn, request, talk } from './talk.ts';
 
 describe('a policy file', () => {
   test('may be empty: then it is the default', () => {
@@ -11,7 +12,10 @@ describe('a policy file', () => {
   });
 
   test('may name versions that are not known yet', () => {
-    expect(parsePolicy({ globals: { wl_shm: 99 } }).globals).toEqual({ wl_shm: 2 });
+    const { guest, host } = talk(parsePolicy({ globals: { wl_shm: 99 } }));
+    guest(request('wl_display.get_registry', 1, 2));
+    const [announced] = messagesIn(forwarded(host(event('wl_registry.global', 2, 1, 'wl_shm', 99))));
+    expect(hex(announced!.bytes.subarray(-4))).toBe('02000000');
   });
 
   test('says everything that is wrong with it', () => {

@@ -1,3 +1,4 @@
+import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import { expect, onTestFinished, test } from 'vitest';
 import type { Rect } from '../../../../server/displays/display.ts';
@@ -177,22 +178,39 @@ test('ZRLE takes the shortest form of each tile', async () => {
   expect(await forms(tile((x, y) => (y * 4 + (x >> 4)) * 1000))).toEqual([['runs', 1]]);
 });
 
-test('Tight fills what has one colour and uses a palette for what has up to 256', async () => {
+test('Tight chooses by what is in an image', async () => {
   const forms = async (image: TestImage, format = SERVER_PIXEL_FORMAT) => {
     const { encoder, state } = viewer('tight', format);
     await decode(await encoder.encode(image, [whole(image)]), state, format);
     return [...state.seen];
   };
   const square = (painter: (x: number, y: number) => number) => makeImage(64, 64, painter);
+  const threes = (count: number) =>
+    makeImage(256, 96, (x, y) => (Math.floor((y * 256 + x) / 3) % count) * 77);
   expect(await forms(makeImage(1920, 1080, () => 5))).toEqual([['fill', 1]]);
   expect(await forms(square(palette(2)(1, 64, 64)))).toEqual([['mono', 1]]);
   expect(await forms(square(palette(3)(1, 64, 64)))).toEqual([['indexed', 1]]);
-  expect(await forms(square(palette(256)(1, 64, 64)))).toEqual([['indexed', 1]]);
-  expect(await forms(square(palette(257)(1, 64, 64)))).toEqual([['copy', 1]]);
-  expect(await forms(makeImage(8, 8, palette(60)(1, 8, 8)))).toEqual([['copy', 1]]);
-  const [, eightBits] = FORMATS.find(([name]) => name === '8-bit colour')!;
-  expect(await forms(square(palette(2)(1, 64, 64)), eightBits)).toEqual([['mono', 1]]);
-  expect(await forms(square(palette(40)(1, 64, 64)), eightBits)).toEqual([['copy', 1]]);
+  expect(await forms(square(palette(42)(1, 64, 64)))).toEqual([['indexed', 1]]);
+  expect(await forms(square(palette(43)(1, 64, 64)))).toEqual([['copy', 1]]);
+  expect(await forms(makeImage(8, 8, palette(2)(1, 8, 8)))).toEqual([['mono', 1]]);
+  expect(await forms(makeImage(8, 8, palette(3)(1, 8, 8)))).toEqual([['copy', 1]]);
+  expect(await forms(threes(256))).toEqual([['indexed', 1]]);
+  expect(await forms(threes(5000))).toEqual([['copy', 1]]);
+  expect(await forms(paint('photo', 1, 256, 128))).toEqual([['gradient', 1]]);
+});
+
+test('Tight is careful with pixels that are not red, green and blue bytes', async () => {
+  const forms = async (name: string, image: TestImage) => {
+    const format = FORMATS.find(([each]) => each === name)![1];
+    const { encoder, state } = viewer('tight', format);
+    const decoded = await decode(await encoder.encode(image, [whole(image)]), state, format);
+    expect(differences(image, [whole(image)], decoded, format)).toBeUndefined();
+    return [...state.seen.keys()];
+  };
+  expect(await forms('32 bits that all count', paint('photo', 1, 256, 128))).toEqual(['copy']);
+  expect(await forms('16-bit colour', paint('noise', 1, 256, 128))).toEqual(['copy']);
+  expect(await forms('8-bit colour', makeImage(64, 64, palette(2)(1, 64, 64)))).toEqual(['mono']);
+  expect(await forms('8-bit colour', makeImage(64, 64, palette(40)(1, 64, 64)))).toEqual(['copy']);
 });
 
 test('Tight gives neighbours one rectangle', async () => {
@@ -270,6 +288,28 @@ test.each(KINDS)('%s: pixels may change as soon as encode has returned', async (
   expect(differences(before, [whole(image)], await decode(await promise, state))).toBeUndefined();
 });
 
+test.each(['zrle', 'tight'] as const)(
+  '%s: an image that is drawn into while it is read can be decoded',
+  async (kind) => {
+    const { encoder, state } = viewer(kind);
+    const { width, height, strideBytes, order } = paint('solid', 1, 640, 256);
+    const shared = new SharedArrayBuffer(strideBytes * height);
+    const draw = `
+      const words = new Uint32Array(require('node:worker_threads').workerData);
+      for (let i = 1; ; i = Math.imul(i, 0x9e3779b1) + 1) words.fill(i, (i >>> 8) % words.length, (i >>> 7) % words.length);
+    `;
+    const artist = new Worker(draw, { eval: true, workerData: shared });
+    onTestFinished(async () => void (await artist.terminate()));
+    const image = { bytes: new Uint8Array(shared), strideBytes, order };
+    for (let i = 0; i < 40; i++) {
+      const rects = await decode(await encoder.encode(image, [{ x: 0, y: 0, width, height }]), state);
+      const pixels = rects.reduce((sum, { rgba }) => sum + rgba.length / 4, 0);
+      expect(pixels).toBe(width * height);
+    }
+    expect(image.bytes.some((byte) => byte !== 0)).toBe(true);
+  },
+);
+
 test.each(KINDS)('%s: calls that do not wait for each other come out in their order', async (kind) => {
   const { encoder, state } = viewer(kind, SERVER_PIXEL_FORMAT, { compressLevel: 3 });
   const images = [1, 2, 3, 4].map((seed) => paint('desktop', seed, 200, 200));
@@ -317,7 +357,7 @@ test('a new Tight encoder resets the streams of a viewer that had another one', 
 
 test.each(['zrle', 'tight'] as const)('%s: what was seen before costs less', async (kind) => {
   const { encoder } = viewer(kind);
-  const image = makeImage(64, 64, palette(200)(5, 64, 64));
+  const image = makeImage(64, 64, palette(60)(5, 64, 64));
   const bytes = async () => Buffer.concat((await encoder.encode(image, [whole(image)])).parts).length;
   const first = await bytes();
   expect(await bytes()).toBeLessThan(first / 4);
@@ -406,6 +446,18 @@ test('a photo too small for a JPEG is exact', async () => {
   const image = paint('photo', 5, 128, 100);
   const rects = await decode(await encoder.encode(image, [whole(image)]), state);
   expect(differences(image, [whole(image)], rects)).toBeUndefined();
+});
+
+test('exact photos need no gradient filter', async () => {
+  const image = paint('photo', 5, 256, 128);
+  const forms = async (options: EncoderOptions) => {
+    const { encoder, state } = viewer('tight', SERVER_PIXEL_FORMAT, options);
+    const rects = await decode(await encoder.encode(image, [whole(image)]), state);
+    expect(differences(image, [whole(image)], rects)).toBeUndefined();
+    return [...state.seen.keys()];
+  };
+  expect(await forms({})).toEqual(['gradient']);
+  expect(await forms({ gradient: false })).toEqual(['copy']);
 });
 
 // ---- a decoder that we did not write ----

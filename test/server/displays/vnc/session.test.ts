@@ -14,6 +14,7 @@ import { makeScreen, Painted, texture } from '../../../support/screens.ts';
 import { viewingHere } from '../../../support/viewing.ts';
 
 const RAW = 0;
+const COPY_RECT = 1;
 const TIGHT = 7;
 const ZRLE = 16;
 const DESKTOP_SIZE = -223;
@@ -274,6 +275,44 @@ describe('a viewer', () => {
     expect([updates > 0, updates <= 4]).toEqual([true, true]);
     viewer.close();
     await reading;
+  });
+
+  test('that can copy is told what was scrolled, and gets the rest as pixels', async () => {
+    const painted = new Painted(screen, 160, 120);
+    painted.draw(painted.whole, texture);
+    const viewer = await connect(TIGHT, COPY_RECT, CURSOR);
+    viewer.request(false);
+    await viewer.update();
+    for (const down of [-16, 7, -40, 33]) {
+      painted.scroll({ x: 20, y: 10, width: 120, height: 100 }, down, [down & 255, 0, 0]).flush();
+      viewer.request();
+      const rects = await viewer.update();
+      expect(rects[0]?.encoding).toBe(COPY_RECT);
+      expect(viewer.picture.equals(painted.rgba)).toBe(true);
+    }
+  });
+
+  test('that is late has the right picture, whatever was scrolled meanwhile', async () => {
+    const painted = new Painted(screen, 160, 120);
+    painted.draw(painted.whole, texture);
+    const viewer = await connect(ZRLE, COPY_RECT, CURSOR);
+    viewer.request(false);
+    await viewer.update();
+    const other = await stranger(await listen()).connect();
+    other.setEncodings(RAW, COPY_RECT, CURSOR);
+    for (let round = 0; round < 30; round++) {
+      for (let step = 0; step < 1 + (round % 3); step++) {
+        painted.scroll({ x: 0, y: 0, width: 160, height: 120 }, (round % 5) - 9, [round, step, 0]);
+        if (round % 4 === 0) painted.draw({ x: 5 * round, y: 3 * round, width: 9, height: 9 }, [0, round, 0]);
+        painted.flush();
+        other.request();
+        await other.update();
+      }
+      viewer.request();
+      await viewer.update();
+      await viewer.updatesUntil(() => viewer.picture.equals(painted.rgba));
+    }
+    await other.updatesUntil(() => other.picture.equals(painted.rgba));
   });
 
   test('gets its fences back, and no more of the flags than are understood', async () => {

@@ -1,0 +1,118 @@
+/** VNC viewers that others wrote, on the desktop of a real guest: the picture is exact, keys and clicks arrive, sizes follow. */
+import { execFile } from 'node:child_process';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type Desktop, desktopIsDrawn, panelHeight, startDesktop } from '../../tools/testbed/desktop.ts';
+import { comparePictures, crop, decodePng, type Picture } from '../../tools/testbed/pictures.ts';
+import type { Server } from '../../tools/testbed/server.ts';
+import { XDisplay } from '../../tools/testbed/x-display.ts';
+import { expectNoComplaints, soon, startServer } from './support.ts';
+
+const run = promisify(execFile);
+let server: Server;
+let desktop: Desktop;
+let port: string;
+
+beforeAll(async () => {
+  server = await startServer({
+    displays: ['1024x768'],
+    inputs: ['keyboard', 'tablet'],
+    arguments: ['--vnc', '127.0.0.1:0'],
+  });
+  desktop = await startDesktop({ kernel: 'newest', devices: server.devices });
+  await desktop.ready();
+  await server.screenShows(desktopIsDrawn);
+  const { address } = await server.waitForLog('VNC');
+  port = String(address).split(':').at(-1) as string;
+});
+afterAll(async () => {
+  await desktop?.[Symbol.asyncDispose]();
+  await server?.stop();
+});
+
+/** Where one picture lies in another one, exactly. */
+function findPicture(part: Picture, whole: Picture): { x: number; y: number } | undefined {
+  for (let y = 0; y + part.height <= whole.height; y++) {
+    for (let x = 0; x + part.width <= whole.width; x++) {
+      const at = (y * whole.width + x) * 3;
+      const firstRow = whole.rgb.subarray(at, at + part.width * 3);
+      if (!firstRow.equals(part.rgb.subarray(0, part.width * 3))) continue;
+      const there = crop(whole, x, y, part.width, part.height);
+      if (comparePictures(there, part) === undefined) return { x, y };
+    }
+  }
+  return undefined;
+}
+
+test('gvnccapture of gtk-vnc takes exactly the picture, the pointer in it', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'capture-'));
+  const file = join(folder, 'picture.png');
+  const captured = await soon(
+    async () => {
+      await run('gvnccapture', [`127.0.0.1:${Number(port) - 5900}`, file]);
+      return comparePictures(decodePng(await readFile(file)), await server.screenshot(0, { cursor: true }));
+    },
+    // The clock of the panel may turn in between.
+    (difference) => difference === undefined,
+  );
+  await rm(folder, { recursive: true });
+  expect(captured).toBe(undefined);
+});
+
+/** TigerVNC's viewer, without what makes a picture another one. */
+const startViewer = (x: XDisplay, ...args: readonly string[]) =>
+  x.spawn('xtigervncviewer', `127.0.0.1::${port}`, '-NoJPEG', '-AutoSelect=0', '-FullColor', ...args);
+
+describe("TigerVNC's viewer", () => {
+  test.each(['Tight', 'ZRLE', 'Raw'])('shows exactly the picture with %s', async (encoding) => {
+    await using x = await XDisplay.start(1200, 900);
+    // The pointer of X would be in the picture.
+    await x.do('mousemove', '1199', '899');
+    startViewer(x, `-PreferredEncoding=${encoding}`, '-RemoteResize=0', '-geometry', '1100x850+0+0');
+    const found = await soon(
+      async () => findPicture(await server.screenshot(), await x.picture()),
+      (place) => place !== undefined,
+      20_000,
+    );
+    expect(found).toBeDefined();
+  });
+
+  test('types into the guest, clicks there, and has it follow the size of its window', async () => {
+    await using x = await XDisplay.start(1300, 1000);
+    startViewer(x, '-RemoteResize=1', '-geometry', '1100x820+0+0');
+    const window = await x.do('search', '--sync', '--onlyvisible', '--name', 'vfio-user-gpu display 0');
+    await x.do('mousemove', '1299', '999');
+    const place = await soon(
+      async () => findPicture(await server.screenshot(), await x.picture()),
+      (found) => found !== undefined,
+      20_000,
+    );
+    if (!place) throw new Error('the viewer does not show the picture');
+    expect((await server.displays())[0]?.picture).toEqual({ width: 1100, height: 820 });
+
+    await x.do('mousemove', '600', '600');
+    await x.do('windowfocus', '--sync', window);
+    await x.do('type', '--delay', '40', '--window', window, 'mkdir -p /tmp/typed/with/Tiger_VNC');
+    await x.do('key', '--window', window, 'Return');
+    const typed = async () => (await desktop.run('cd /tmp && find typed')).output;
+    expect(await soon(typed, (output) => output.includes('VNC'))).toContain('typed/with/Tiger_VNC\n');
+
+    const { width } = await server.screenshot();
+    await x.do('mousemove', String(place.x + width - 215), String(place.y + panelHeight / 2));
+    await desktop.run('usleep 100000');
+    await x.do('mousedown', '1');
+    await desktop.run('usleep 50000');
+    await x.do('mouseup', '1');
+    expect(await desktop.window('galculator')).toMatchObject({ focused: true });
+
+    await x.do('windowsize', '--sync', window, '900', '700');
+    await server.screenShows((shown) => shown.width === 900 && shown.height === 700 && desktopIsDrawn(shown));
+  });
+});
+
+test('the server had nothing to complain about', () => {
+  expectNoComplaints(server);
+});
