@@ -4,9 +4,9 @@ import type { FromViewing, Port, ToViewing } from '../../server/displays/viewing
 import { ViewingThread } from '../../server/displays/viewing/thread.ts';
 import type { Thread } from '../../server/displays/viewing/viewing.ts';
 
-export function viewingHere(displays: number, Kind = ViewingThread): Thread {
+export function viewingHere(displays: number): Thread {
   const { port1, port2 } = new MessageChannel();
-  new Kind(port2 as Port<ToViewing, FromViewing>, displays);
+  new ViewingThread(port2 as Port<ToViewing, FromViewing>, displays);
   return {
     port: port1 as Port<FromViewing, ToViewing>,
     onFailure: () => {},

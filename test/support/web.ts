@@ -3,35 +3,11 @@
 import { linearPixels } from '../../server/displays/frame.ts';
 import { Screen } from '../../server/displays/screen.ts';
 import type { InputEvent, InputNews, WebOptions } from '../../server/displays/viewing/messages.ts';
-import { ViewingThread } from '../../server/displays/viewing/thread.ts';
 import { Viewing } from '../../server/displays/viewing/viewing.ts';
 import { SILENT_LOG } from '../../server/log.ts';
 import type { Address } from '../../server/sockets.ts';
 import type { Picture } from '../../tools/testbed/pictures.ts';
 import { viewingHere } from './viewing.ts';
-
-/** Scancodes of the main keys are their evdev codes; letters and digits are where an American keyboard has them. */
-class KnowingThread extends ViewingThread {
-  override readonly keyboard = {
-    codeOfScancode: (scancode: number) => (scancode < 0x59 ? scancode : { 219: 125, 211: 111 }[scancode]),
-    strokeOfKeysym: (keysym: number) => {
-      const typed = String.fromCodePoint(keysym);
-      const code = KEYS_OF_LETTERS.get(typed.toLowerCase());
-      return code === undefined ? undefined : { code, shift: /[A-Z]/.test(typed), altGr: false };
-    },
-  };
-}
-
-const KEYS_OF_LETTERS = new Map(
-  (
-    [
-      ['1234567890', 2],
-      ['qwertyuiop', 16],
-      ['asdfghjkl', 30],
-      ['zxcvbnm', 44],
-    ] as const
-  ).flatMap(([keys, first]) => [...keys].map((key, i) => [key, first + i] as const)),
-);
 
 export class WebStage {
   readonly screens: readonly Screen[];
@@ -50,7 +26,7 @@ export class WebStage {
     this.viewing = new Viewing({
       screens: this.screens,
       log: SILENT_LOG,
-      start: () => viewingHere(displays, KnowingThread),
+      start: () => viewingHere(displays),
       input: {
         get news() {
           return stage.#news;
