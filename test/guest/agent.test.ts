@@ -5,12 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { recordUntil } from '../../server/commands/record.ts';
+import type { CalculatorButton, Desktop, DesktopWindow } from '../../tools/testbed/desktop.ts';
 import {
-  type CalculatorButton,
   calculatorButton,
   calculatorDisplay,
-  type Desktop,
-  type DesktopWindow,
   desktopIsDrawn,
   startDesktop,
 } from '../../tools/testbed/desktop.ts';
