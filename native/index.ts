@@ -165,9 +165,9 @@ export class SystemError extends Error {
   /** What failed, for example `recvmsg`. A closed handle fails with EBADF and the name of the method. */
   readonly syscall: string;
 
-  constructor(errno: number, syscall: string) {
+  constructor(errno: number, syscall: string, path?: string) {
     const [code, text] = getSystemErrorMap().get(-errno) ?? [`E${errno}`, 'unknown error'];
-    super(`${syscall}: ${code}, ${text}`);
+    super(`${syscall}${path === undefined ? '' : ` ${path}`}: ${code}, ${text}`);
     this.errno = errno;
     this.code = code;
     this.syscall = syscall;
@@ -194,7 +194,12 @@ export const WOULD_BLOCK = -1;
  * @throws SystemError EADDRINUSE when the path exists, ENAMETOOLONG beyond 107 bytes, or as bind says.
  */
 export function listenUnix(path: string, backlog = 8): number {
-  return addon.listenUnix(withoutZero(path, 'path'), backlog);
+  try {
+    return addon.listenUnix(withoutZero(path, 'path'), backlog);
+  } catch (error) {
+    // Which one is for people who gave several.
+    throw error instanceof SystemError ? new SystemError(error.errno, error.syscall, path) : error;
+  }
 }
 
 /**

@@ -24,12 +24,7 @@ export async function listenOn(server: Server, address: Address): Promise<Listen
   }
   const { path } = address;
   removeStaleSocket(path);
-  let fd: number;
-  try {
-    fd = listenUnix(path, BACKLOG);
-  } catch (error) {
-    throw new Error(`${path}: ${(error as Error).message}`, { cause: error });
-  }
+  const fd = listenUnix(path, BACKLOG);
   const inode = inodeOf(path);
   await listen(server, { fd } as ListenOptions);
   return {

@@ -143,6 +143,17 @@ describe('serve', () => {
     expect(readFileSync(path('file'), 'utf8')).toBe('precious');
   });
 
+  test('that cannot have the socket of an input device leaves the others clean', () => {
+    const keyboard = path('k.sock');
+    const { status, stderr } = run(
+      ...['--socket-path', path('x.sock'), '--keyboard-socket-path', keyboard],
+      ...['--tablet-socket-path', '/nowhere/tablet.sock'],
+    );
+    expect(status).toBe(1);
+    expect(stderr).toContain('/nowhere/tablet.sock');
+    expect([existsSync(path('x.sock')), existsSync(keyboard)]).toEqual([false, false]);
+  });
+
   test('that cannot have the second socket leaves the first one clean', () => {
     const { status, stderr } = run('--socket-path', path('x.sock'), '--api-socket', '/nowhere/api.sock');
     expect(status).toBe(1);
@@ -271,6 +282,42 @@ capability  [ac] virtio shared memory 1: BAR4+0x0, 8 GiB
     // Newer versions know more of the names of virtio's structures.
     const seen = stdout.replaceAll(/VirtIO: .*/g, 'VirtIO');
     expect(seen).toBe(readFileSync(fileURLToPath(new URL('lspci.txt', import.meta.url)), 'utf8'));
+  });
+
+  test('shows the input devices, which are as different for lspci', async () => {
+    const sockets = ['keyboard', 'tablet', 'touch'].map((kind) => path(`${kind}.sock`));
+    await using server = await startServer({
+      arguments: sockets.flatMap((socket, i) => [
+        `--${['keyboard', 'tablet', 'touch'][i]}-socket-path`,
+        socket,
+      ]),
+    });
+    const options = JSON.stringify(server.log);
+    expect(options).toContain(
+      `--user-device ${[server.socketPath, ...sockets].map((one) => `socket=${one}`).join(' ')}`,
+    );
+    for (const socket of sockets) expect(options.split(`path\\":\\"${socket}`)).toHaveLength(2);
+    const classes = sockets.map((socket) => {
+      expect(statSync(socket).mode & 0o777).toBe(0o600);
+      const { stdout } = run('inspect', '--socket-path', socket);
+      expect(stdout).toContain('region      BAR0: 32 KiB, 32-bit memory\nregion      CONFIG: 256 bytes\n');
+      return stdout.split('\n')[0];
+    });
+    expect(classes).toEqual([
+      'device      1af4:1052 revision 01 class 090000',
+      'device      1af4:1052 revision 01 class 098000',
+      'device      1af4:1052 revision 01 class 098000',
+    ]);
+    const { input } = JSON.parse((await server.ask('GET', '/v1/info')).toString());
+    expect(
+      input.devices.map(({ kind, socketPath }: { kind: string; socketPath: string }) => [kind, socketPath]),
+    ).toEqual(['keyboard', 'tablet', 'touch'].map((kind, i) => [kind, sockets[i]]));
+    if (lspci.error) return;
+    const dump = path('keyboard.txt');
+    writeFileSync(dump, run('inspect', '--socket-path', sockets[0] as string, '--hex').stdout);
+    const seen = spawnSync('lspci', ['-F', dump, '-nvvv'], { encoding: 'utf8' }).stdout;
+    expect(seen).toMatch(/^00:00.0 0900: 1af4:1052 \(rev 01\)\n\tSubsystem: 1af4:1052\n/);
+    expect(seen).toContain('MSI-X: Enable- Count=3 Masked-');
   });
 
   test('of nobody is status 1', () => {

@@ -7,6 +7,7 @@ import { writeFile } from 'node:fs/promises';
 import { cpus, loadavg, release } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { measureGuests } from './guests.ts';
 import { measureIdle, measureStarts } from './idle.ts';
 import { allowedCpus, Program } from './programs.ts';
 import { Book, summarise, tableText } from './report.ts';
@@ -19,7 +20,7 @@ const HELP = `Usage: tools/bench/run [options]
   --rounds N       how often server and floors take turns (default 11)
   --idle SECONDS   how long idle servers are watched (default 20)
   --quick          3 rounds, 5 s idle
-  --only PART      nothing but viewing: viewers and screenshots
+  --only PART      nothing but viewing (viewers and screenshots) or guests (beside QEMU's own)
   --help           show this
 
 Exit status 0 when all could be measured and every answer and picture was right, whether aims are met or not.
@@ -29,13 +30,17 @@ const DISPLAY = '1920x1080';
 const MIN_STARTS = 10;
 /** They take longer. */
 const VIEWING_ROUNDS = 5;
+const GUEST_ROUNDS = 3;
+
+const PARTS = ['viewing', 'guests'] as const;
+type Part = (typeof PARTS)[number];
 
 interface Options {
   readonly help: boolean;
   readonly json: string | undefined;
   readonly rounds: number;
   readonly idleSeconds: number;
-  readonly only: 'viewing' | undefined;
+  readonly only: Part | undefined;
 }
 
 function parseOptions(): Options {
@@ -54,8 +59,8 @@ function parseOptions(): Options {
     if (!(Number.isInteger(value) && value > 0)) throw new Error(`--${name} ${values[name]} is not a number`);
     return value;
   };
-  const { only } = values;
-  if (only !== undefined && only !== 'viewing') throw new Error(`--only ${only} is no part`);
+  const only = PARTS.find((part) => part === values.only);
+  if (values.only !== undefined && !only) throw new Error(`--only ${values.only} is no part`);
   return {
     only,
     help: values.help,
@@ -108,7 +113,13 @@ async function bench({ rounds, idleSeconds, json, only }: Options): Promise<void
   const about = versions();
   const load = { before: loadavg(), after: [0, 0, 0] };
   // One book each, because they are filled side by side and shown one below the other.
-  const books = { rounds: new Book(), idle: new Book(), starts: new Book(), viewing: new Book() };
+  const books = {
+    rounds: new Book(),
+    idle: new Book(),
+    starts: new Book(),
+    viewing: new Book(),
+    guests: new Book(),
+  };
   if (only === undefined) {
     say('starts');
     await measureStarts(books.starts, Math.max(rounds, MIN_STARTS), DISPLAY);
@@ -116,7 +127,8 @@ async function bench({ rounds, idleSeconds, json, only }: Options): Promise<void
       measureRounds(books.rounds, rounds, DISPLAY, say),
     );
   }
-  await measureViewing(books.viewing, Math.min(rounds, VIEWING_ROUNDS), DISPLAY, say);
+  if (only !== 'guests') await measureViewing(books.viewing, Math.min(rounds, VIEWING_ROUNDS), DISPLAY, say);
+  if (only !== 'viewing') await measureGuests(books.guests, Math.min(rounds, GUEST_ROUNDS), DISPLAY, say);
   load.after = loadavg();
 
   const all = Object.values(books);

@@ -20,6 +20,8 @@ interface DisplayList {
   }[];
 }
 
+type State = 'connecting' | 'connected' | 'lost';
+
 interface Connection {
   readonly channel: ViewerChannel;
   readonly rfb: RFB;
@@ -38,6 +40,7 @@ const RESIZE_DELAY_MS = 150;
 /** What a guest can be asked for (server/displays/mode.ts). */
 const [MIN_SIDE, MAX_SIDE] = [32, 8192];
 const HINT_MS = 3000;
+const NOTHING_SHOWN = 'The guest shows nothing on this display.';
 
 const get = <T extends HTMLElement>(id: string) => document.getElementById(id) as T;
 const all = <T extends HTMLElement>(selector: string) => [...document.querySelectorAll<T>(selector)];
@@ -51,7 +54,9 @@ const keyboardLock = (navigator as Navigator & { keyboard?: KeyboardLock }).keyb
 
 let display = displayInAddress();
 let connection: Connection | undefined;
-let isConnected = false;
+let state: State = 'connecting';
+/** The server wants a token that this browser does not have. */
+let isRefused = false;
 let retryMs = FIRST_RETRY_MS;
 let retry: ReturnType<typeof setTimeout> | undefined;
 let wasFocused = false;
@@ -74,16 +79,21 @@ function connect(): void {
   rfb.background = 'transparent';
   rfb.qualityLevel = channel.isLossless ? 9 : 6;
   rfb.focusOnClick = !isViewOnly;
-  rfb.addEventListener('connect', () => onConnect(rfb));
+  rfb.addEventListener('connect', () => {
+    const canvas = canvasOf();
+    if (canvas) prepareCanvas(canvas);
+    // The name comes again with the first picture, behind everything else that the server has to say.
+    rfb.addEventListener('desktopname', () => {
+      if (state === 'connecting' && connection?.rfb === rfb) onReady(rfb);
+    });
+  });
   rfb.addEventListener('disconnect', () => onDisconnect(rfb));
 }
 
-function onConnect(rfb: RFB): void {
-  isConnected = true;
+/** The server has said what it understands; keys pressed before that would be lost, or not let go of. */
+function onReady(rfb: RFB): void {
   retryMs = FIRST_RETRY_MS;
   setState('connected', 'Connected');
-  const canvas = canvasOf();
-  if (canvas) prepareCanvas(canvas);
   if (wasFocused) rfb.focus({ preventScroll: true });
   askForSize();
   void refreshList();
@@ -92,18 +102,17 @@ function onConnect(rfb: RFB): void {
 function onDisconnect(rfb: RFB): void {
   if (connection?.rfb !== rfb) return;
   connection = undefined;
-  isConnected = false;
   held.forget();
   typing?.abort();
   scheduleRetry();
 }
 
 function scheduleRetry(): void {
-  const seconds = Math.max(1, Math.round(retryMs / 1000));
   setState('lost', 'Connection lost, trying again');
-  showNotice(`The connection is lost. Trying again in ${seconds} s.`, true);
   retry = setTimeout(connect, retryMs);
   retryMs = Math.min(retryMs * 2, LONGEST_RETRY_MS);
+  // Perhaps it says why.
+  void refreshList();
 }
 
 function reconnectNow(): void {
@@ -117,22 +126,31 @@ function switchTo(next: number): void {
   display = next;
   const old = connection;
   connection = undefined;
-  isConnected = false;
   held.forget();
   old?.rfb.disconnect();
   connect();
 }
 
-function setState(state: 'connecting' | 'connected' | 'lost', text: string): void {
+function setState(next: State, text: string): void {
+  state = next;
   document.body.dataset.state = state;
   if (status.textContent !== text) status.textContent = text;
-  if (state !== 'lost') showNotice(undefined, false);
+  updateNotice();
 }
 
-function showNotice(text: string | undefined, canTry: boolean): void {
-  get('notice').hidden = text === undefined;
-  get('notice-text').textContent = text ?? '';
-  get('try-now').hidden = !canTry;
+/** What there is to say in the place of a picture. */
+function updateNotice(): void {
+  const isOff = list?.displays.find((one) => one.display === display)?.isShowing === false;
+  const text = isRefused
+    ? 'Open the whole link that the server printed: it has a token in it.'
+    : state === 'lost'
+      ? 'The connection is lost. This page tries to get it back.'
+      : state === 'connected' && isOff
+        ? NOTHING_SHOWN
+        : '';
+  get('notice').hidden = text === '';
+  get('notice-text').textContent = text;
+  get('try-now').hidden = state !== 'lost';
 }
 
 function displayInAddress(): number {
@@ -221,7 +239,8 @@ function watchStage(): void {
 function askForSize(): void {
   const choice = chosen('size');
   const canvas = canvasOf();
-  if (!connection || !isConnected || !stagePixels || !canvas || isViewOnly || choice === 'own') return;
+  if (!connection || state !== 'connected' || !stagePixels || !canvas || isViewOnly || choice === 'own')
+    return;
   // The keyboard of a phone covers half of the page for as long as it is open.
   if (phone.isOpen) return;
   const perPixel = choice === 'sharp' ? 1 : devicePixelRatio;
@@ -236,7 +255,8 @@ function askForSize(): void {
 async function refreshList(): Promise<void> {
   try {
     const response = await fetch(new URL('displays.json', location.href), { cache: 'no-store' });
-    if (response.status === 401) showNotice('Open the whole link that the server printed.', false);
+    isRefused = response.status === 401;
+    updateNotice();
     if (!response.ok) return;
     list = (await response.json()) as DisplayList;
   } catch {
@@ -255,9 +275,7 @@ async function refreshList(): Promise<void> {
   const link = new URL(list.viewLink, location.href);
   link.hash = display === 0 ? '' : String(display);
   get<HTMLInputElement>('view-link').value = link.href;
-  if (!isConnected) return;
-  const isShowing = list.displays.find((one) => one.display === display)?.isShowing;
-  showNotice(isShowing === false ? 'The guest shows nothing on this display.' : undefined, false);
+  updateNotice();
 }
 
 function showNews({ hasKeyboard, hasPointer, leds, roundTripMs }: News): void {
@@ -269,7 +287,7 @@ function showNews({ hasKeyboard, hasPointer, leds, roundTripMs }: News): void {
     showLed('led-caps', 'Caps Lock', leds.capsLock);
     showLed('led-scroll', 'Scroll Lock', leds.scrollLock);
   }
-  if (isConnected && !isViewOnly) {
+  if (state === 'connected' && !isViewOnly) {
     const missing = [...(hasKeyboard ? [] : ['keyboard']), ...(hasPointer ? [] : ['pointer'])];
     const text = missing.length > 0 ? `Connected; the guest has no ${missing.join(' and no ')}` : 'Connected';
     setState('connected', text);
@@ -509,6 +527,8 @@ function wireWindow(): void {
     const channel = connection?.channel;
     const now = channel?.updates ?? 0;
     get('rate').textContent = `${channel === counted ? now - before : now} updates/s`;
+    // The list would say later that there is something now.
+    if (now !== before && get('notice-text').textContent === NOTHING_SHOWN) void refreshList();
     counted = channel;
     before = now;
   }, 1000);

@@ -5,6 +5,7 @@
 
 export interface RfbEvents {
   connect: CustomEvent<Record<string, never>>;
+  desktopname: CustomEvent<{ readonly name: string }>;
   disconnect: CustomEvent<{ readonly clean: boolean }>;
 }
 
