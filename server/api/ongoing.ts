@@ -10,6 +10,7 @@ export class Ongoing {
     const hangUp = () => controller.abort();
     this.#controllers.add(controller);
     request.signal.addEventListener('abort', hangUp, { once: true });
+    if (request.signal.aborted) hangUp();
     return {
       signal: controller.signal,
       end: () => {

@@ -25,9 +25,9 @@ export interface WaitResult {
   readonly waitedMs: number;
 }
 
-/** However much changes, it is looked at this often at most, and for a fifth of the time. */
+/** However much changes, it is looked at this often at most, and for a tenth of the time: others look too. */
 const MIN_LOOK_INTERVAL_MS = 30;
-const LOOKS_TO_REST = 4;
+const LOOKS_TO_REST = 9;
 
 /**
  * Resolves when it has come to pass.

@@ -98,7 +98,7 @@ export async function mcp(config: McpConfig, version: string): Promise<number> {
 }
 
 /** The tools, on top of a control API. */
-export function makeMcpServer(client: ApiClient, version: string): McpServer {
+function makeMcpServer(client: ApiClient, version: string): McpServer {
   const server = new McpServer({ name: 'vfio-user-gpu', version }, { instructions: INSTRUCTIONS });
   const agent = new Agent(client);
 

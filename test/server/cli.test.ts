@@ -12,6 +12,40 @@ function configFile(content: unknown): string {
   return path;
 }
 
+describe('record', () => {
+  test('knows what to write by the name, and needs one', async () => {
+    expect(await parse('record --api-socket a -o x.png')).toEqual({
+      command: 'record',
+      apiSocketPath: 'a',
+      output: 'x.png',
+      display: 0,
+      durationMs: undefined,
+      maxFps: 30,
+      cursor: true,
+    });
+    const all = 'record --api-socket a --output x.WebM --display 2 --duration 1.5 --max-fps 10 --no-cursor';
+    expect(await parse(all)).toMatchObject({ durationMs: 1500, maxFps: 10, display: 2, cursor: false });
+    await expect(parse('record --api-socket a')).rejects.toThrow('output');
+    await expect(parse('record --api-socket a -o x.avi')).rejects.toThrow(
+      'does not end in one of .png, .apng',
+    );
+  });
+
+  test.each(['--duration 0', '--duration x', '--duration 1e9', '--max-fps 0', '--max-fps 61', '--max-fps x'])(
+    'refuses %s',
+    async (option) => {
+      await expect(parse(`record --api-socket a -o x.png ${option}`)).rejects.toThrow('is not a number');
+    },
+  );
+});
+
+describe('mcp', () => {
+  test('needs the socket of a server', async () => {
+    expect(await parse('mcp --api-socket a')).toEqual({ command: 'mcp', apiSocketPath: 'a' });
+    await expect(parse('mcp')).rejects.toThrow('api-socket');
+  });
+});
+
 describe('serve', () => {
   test('is the default command, and needs a socket', async () => {
     expect(await parse('--socket-path /tmp/x')).toMatchObject({ command: 'serve', socketPath: '/tmp/x' });

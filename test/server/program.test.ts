@@ -21,7 +21,17 @@ describe('usage', () => {
   test('help and version are printed, status 0', () => {
     const help = run('--help');
     expect([help.status, help.stderr]).toEqual([0, '']);
-    for (const word of ['serve', 'screenshot', 'resize', 'inspect', 'trace', '--socket-path', '--display']) {
+    for (const word of [
+      'serve',
+      'screenshot',
+      'resize',
+      'record',
+      'mcp',
+      'inspect',
+      'trace',
+      '--socket-path',
+      '--display',
+    ]) {
       expect(help.stdout).toContain(word);
     }
     const { version } = JSON.parse(

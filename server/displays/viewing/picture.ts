@@ -1,5 +1,5 @@
 /** Images of what is on a canvas, encoded on the thread pool. */
-import { createHash } from 'node:crypto';
+import { createHash, webcrypto } from 'node:crypto';
 import sharp from 'sharp';
 import { type PixelParts, packPixels } from '../../../native/index.ts';
 import { pixelsOf } from '../vnc/encodings/pixels.ts';
@@ -46,7 +46,7 @@ export async function capture(canvas: Canvas, options: CaptureOptions): Promise<
   if (to.width * to.height > MAX_IMAGE_PIXELS) {
     throw new CaptureError('bad_request', `an image of ${to.width}x${to.height} is too large`);
   }
-  const pixelsHash = hashOf(pixels, width, height);
+  const pixelsHash = await hashOf(pixels, width, height);
   const tag = `${pixelsHash}-${to.width}x${to.height}-${format === 'png' ? format : `${format}${quality}`}`;
   if (options.unlessTags.includes(tag)) return { image: undefined, tag, pixelsHash, version, ...to };
   let image = sharp(pixels, { raw: { width, height, channels: CHANNELS } });
@@ -59,10 +59,10 @@ export async function capture(canvas: Canvas, options: CaptureOptions): Promise<
 }
 
 /** The hash of a part as it is now. @throws CaptureError for a part that is not there */
-export function hash(canvas: Canvas, options: PartOptions): PixelsHash {
+export async function hash(canvas: Canvas, options: PartOptions): Promise<PixelsHash> {
   const { pixels, ...size } = part(canvas, options);
   const { version, width, height } = canvas;
-  return { hash: hashOf(pixels, size.width, size.height), version, width, height };
+  return { hash: await hashOf(pixels, size.width, size.height), version, width, height };
 }
 
 /** A copy as red, green and blue bytes. */
@@ -87,10 +87,12 @@ function part(canvas: Canvas, options: PartOptions) {
   return { pixels, width, height };
 }
 
-function hashOf(pixels: Uint8Array, width: number, height: number): string {
+/** On the thread pool, because millions of pixels take milliseconds. */
+async function hashOf(pixels: Uint8Array<ArrayBuffer>, width: number, height: number): Promise<string> {
+  const digest = await webcrypto.subtle.digest('SHA-256', pixels);
   return createHash('sha256')
     .update(`${width}x${height} `)
-    .update(pixels)
+    .update(new Uint8Array(digest))
     .digest('hex')
     .slice(0, HASH_DIGITS);
 }

@@ -98,7 +98,7 @@ export class ViewingThread implements Stage {
   readonly #summaryListeners: ((summaries: readonly DisplaySummary[]) => void)[] = [];
   readonly #calls: { [K in keyof Calls]: (what: Calls[K]) => Promise<Answers[K]> } = {
     capture: ({ display, options }) => this.#withCanvas(display, (canvas) => capture(canvas, options)),
-    hash: ({ display, options }) => this.#withCanvas(display, async (canvas) => hash(canvas, options)),
+    hash: ({ display, options }) => this.#withCanvas(display, (canvas) => hash(canvas, options)),
     follow: ({ display, on }) => this.#follow(display, on),
     listen: (options) => this.#listen(options),
     counters: async () => this.counters,

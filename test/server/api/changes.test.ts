@@ -1,5 +1,6 @@
 /** The stream of changes: what readers get of it, whether they read or not. */
 import { get, type IncomingMessage } from 'node:http';
+import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { changeStream } from '../../../server/api/changes.ts';
 import { MAX_CHANGE_READERS, MAX_CHANGE_RECTS } from '../../../server/api/limits.ts';
@@ -155,42 +156,78 @@ describe('readers that never read', () => {
   });
 
   test('get the union when they read at last: one event, however much happened', async () => {
-    const followers = new Set<(change: Change) => void>();
-    const viewing = {
-      follow: async (_: number, listener: (change: Change) => void) => {
-        followers.add(listener);
-        return () => void followers.delete(listener);
-      },
-      hash: async () => ({ hash: '', version: 5, width: 4096, height: 4096 }),
-    };
-    let ends = 0;
-    const stream = await changeStream(viewing, {
-      display: 0,
-      intervalMs: 0,
-      signal: new AbortController().signal,
-      onEnd: () => ends++,
-    });
-    const events = stream.getReader();
-    const next = async () => {
+    const { tell, next, stop } = await streamOf(4096);
+    expect((await next()).rects).toEqual([{ x: 0, y: 0, width: 4096, height: 4096 }]);
+    for (let i = 0; i < 1000; i++) tell([spot((i % 20) * 64, 0)]);
+    const few = await next();
+    expect([few.version, few.rects.length]).toEqual([1001, 20]);
+    for (let i = 0; i < 10_000; i++) tell([spot((i % 100) * 32, Math.floor(i / 100) * 32)]);
+    expect(MAX_CHANGE_RECTS).toBeLessThan(10_000);
+    expect((await next()).rects).toEqual([{ x: 0, y: 0, width: 3184, height: 3184 }]);
+    expect(await stop()).toEqual({ followers: 0, ends: 1 });
+  });
+
+  test('miss nothing and are told nothing else, whenever they read', async () => {
+    const place = fc.integer({ min: 0, max: 19 });
+    const step = fc.oneof(fc.record({ column: place, row: place }), fc.constant('read' as const));
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 60 }), async (steps) => {
+        const { tell, next, stop } = await streamOf(320);
+        await next();
+        let missed = new Set<string>();
+        for (const one of steps) {
+          if (one !== 'read') {
+            tell([spot(one.column * 16 + 3, one.row * 16 + 5)]);
+            missed.add(`${one.column},${one.row}`);
+          } else if (missed.size > 0) {
+            const { rects } = await next();
+            const told = rects.flatMap(({ x, y, width, height }) =>
+              Array.from({ length: (width * height) / 256 }, (_, i) => {
+                const [column, row] = [i % (width / 16), Math.floor(i / (width / 16))];
+                return `${x / 16 + column},${y / 16 + row}`;
+              }),
+            );
+            expect(told.toSorted()).toEqual([...missed].toSorted());
+            missed = new Set();
+          }
+        }
+        await stop();
+      }),
+    );
+  });
+});
+
+/** A stream of a square display that changes when the test says so, and a reader that reads when the test says so. */
+async function streamOf(size: number) {
+  const followers = new Set<(change: Change) => void>();
+  const viewing = {
+    follow: async (_: number, listener: (change: Change) => void) => {
+      followers.add(listener);
+      return () => void followers.delete(listener);
+    },
+    hash: async () => ({ hash: '', version: 1, width: size, height: size }),
+  };
+  let ends = 0;
+  let version = 1;
+  const { signal } = new AbortController();
+  const onEnd = () => ends++;
+  const events = (await changeStream(viewing, { display: 0, intervalMs: 0, signal, onEnd })).getReader();
+  return {
+    tell: (rects: Rect[]) => {
+      version++;
+      for (const follower of followers) follower({ display: 0, version, width: size, height: size, rects });
+    },
+    next: async () => {
       const { value } = await events.read();
       const text = new TextDecoder().decode(value);
       return JSON.parse(/^data: (.*)$/m.exec(text)?.[1] ?? 'null') as Told;
-    };
-    expect((await next()).rects).toEqual([{ x: 0, y: 0, width: 4096, height: 4096 }]);
-    const tell = (version: number, rects: Rect[]) => {
-      for (const follower of followers) follower({ display: 0, version, width: 4096, height: 4096, rects });
-    };
-    for (let i = 0; i < 1000; i++) tell(10 + i, [spot((i % 20) * 64, 0)]);
-    const few = await next();
-    expect([few.version, few.rects.length]).toEqual([1009, 20]);
-    for (let i = 0; i < 10_000; i++) tell(2000 + i, [spot((i % 100) * 32, Math.floor(i / 100) * 32)]);
-    const many = await next();
-    expect(many.rects).toEqual([{ x: 0, y: 0, width: 3184, height: 3184 }]);
-    expect(MAX_CHANGE_RECTS).toBeLessThan(10_000);
-    await events.cancel();
-    expect([followers.size, ends]).toEqual([0, 1]);
-  });
-});
+    },
+    stop: async () => {
+      await events.cancel();
+      return { followers: followers.size, ends };
+    },
+  };
+}
 
 describe('a quiet stream', () => {
   test('has a comment now and then, so that both ends notice when the other one is gone', async () => {

@@ -5,31 +5,19 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
-import UPNG from 'upng-js';
 import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { RecordConfig } from '../../../server/cli.ts';
 import { ApngWriter } from '../../../server/commands/apng.ts';
 import { recordUntil } from '../../../server/commands/record.ts';
 import type { Rect } from '../../../server/displays/display.ts';
 import { type ApiHere, apiHere } from '../../support/api-here.ts';
+import { play } from '../../support/apng-player.ts';
 import { type Colour, makeScreen, Painted, texture } from '../../support/screens.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'record-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 const output = join(folder, 'recording.png');
 const hasFfmpeg = spawnSync('ffmpeg', ['-version']).error === undefined;
-
-/** What players show: frames as RGBA, and how long each is seen. */
-function play(path: string): { width: number; height: number; frames: Buffer[]; delaysMs: number[] } {
-  const bytes = readFileSync(path);
-  const image = UPNG.decode(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length));
-  return {
-    width: image.width,
-    height: image.height,
-    frames: UPNG.toRGBA8(image).map((frame) => Buffer.from(frame)),
-    delaysMs: image.frames.map(({ delay }) => delay),
-  };
-}
 
 const png = (width: number, height: number, [r, g, b]: Colour) =>
   sharp({ create: { width, height, channels: 3, background: { r, g, b } } })
@@ -262,16 +250,21 @@ describe('a recording', () => {
     expect(existsSync(output)).toBe(false);
   });
 
-  test.skipIf(hasFfmpeg)('that needs ffmpeg is refused before it begins where there is none', async () => {
+  test('that needs ffmpeg is refused before it begins where there is none', async () => {
     const webm = join(folder, 'recording.webm');
-    await expect(start({ output: webm })).rejects.toThrow('needs ffmpeg, which is not installed');
+    vi.stubEnv('PATH', '/nowhere');
+    try {
+      await expect(start({ output: webm })).rejects.toThrow('needs ffmpeg, which is not installed');
+    } finally {
+      vi.unstubAllEnvs();
+    }
     expect(existsSync(`${webm}.recording.png`)).toBe(false);
   });
 
-  test.each(['webm', 'mp4', 'gif', 'webp'])('becomes %s where there is ffmpeg', async (kind) => {
+  test.for(['webm', 'mp4', 'gif', 'webp'])('becomes %s where there is ffmpeg', async (kind, context) => {
     if (!hasFfmpeg) {
-      console.log(`skipped: ffmpeg, which makes ${kind}, is not installed`);
-      return;
+      console.log(`skipping "becomes ${kind}": ffmpeg is not installed`);
+      context.skip();
     }
     const path = join(folder, `recording.${kind}`);
     const recording = start({ output: path });
