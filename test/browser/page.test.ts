@@ -6,6 +6,7 @@ import type { Screen } from '../../server/displays/screen.ts';
 import {
   type ObservedPage,
   openPage,
+  openPanel,
   pointOf,
   readCanvas,
   startBrowser,
@@ -173,7 +174,7 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
     await shows(page, picture(width, height));
     // One pixel of the guest is one of the device.
     expect((await page.locator('#screen canvas').boundingBox())?.width).toBeCloseTo(900, 0);
-    await page.click('text=Picture');
+    await openPanel(page, 'Picture');
     await page.check('input[value=large]');
     await modeIs(900, Math.round(500 - header));
     await page.check('input[value=own]');
@@ -208,7 +209,7 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
     stage.draw(0, picture(320, 200));
     const page = await open(`?token=${TOKENS.control}`);
     expect(page.url()).toBe(stage.url);
-    await page.click('text=Share');
+    await openPanel(page, 'Share');
     await vi.waitFor(async () => expect(await page.inputValue('#view-link')).toContain('token='));
     const link = await page.inputValue('#view-link');
     expect(link).not.toContain(TOKENS.control);
@@ -276,7 +277,7 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
   test('presses keys that a browser or a phone keeps for itself, and holds some', async () => {
     await start();
     const page = await open();
-    await page.click('text=Keys');
+    await openPanel(page, 'Keys');
     await page.click('text=Ctrl+Alt+Del');
     await keysAre('+29', '+56', '+111', '-111', '-56', '-29');
     stage.events.length = 0;
@@ -295,7 +296,7 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
   test('types a text that was pasted', async () => {
     await start();
     const page = await open();
-    await page.click('text=Type text');
+    await openPanel(page, 'Type text');
     await page.fill('#text', 'Ab1');
     await page.click('#type');
     await page.getByText('Typed', { exact: true }).waitFor();
@@ -316,7 +317,7 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
     await start(photo(0));
     const page = await open();
     await shows(page, photo(0));
-    await page.click('text=Picture');
+    await openPanel(page, 'Picture');
     await page.check('input[value=photo]');
     stage.draw(0, photo(50));
     await vi.waitFor(
@@ -371,8 +372,7 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
       const width = await page.evaluate('document.documentElement.scrollWidth');
       expect(width).toBe(320);
       expect((await page.locator('header').boundingBox())?.height).toBeLessThan(64);
-      await page.tap('#menu');
-      await page.tap('text=Keys');
+      await openPanel(page, 'Keys');
       await page.tap('text=Ctrl+Alt+Del');
       await vi.waitFor(() => expect(stage.keys).toHaveLength(6));
       const panel = await page.locator('#keys-panel').boundingBox();
@@ -412,7 +412,7 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
     await start();
     stage.setInput({ leds: { numLock: true, capsLock: false, scrollLock: false } });
     for (const viewport of [
-      { width: 1000, height: 700 },
+      { width: 1280, height: 800 },
       { width: 320, height: 640 },
     ]) {
       const page = await open('', { viewport, colorScheme, bypassCSP: true });

@@ -45,7 +45,7 @@ export async function openPage(
   url: string,
   options: BrowserContextOptions = {},
 ): Promise<ObservedPage> {
-  const context = await browser.newContext({ viewport: { width: 1000, height: 700 }, ...options });
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
   const page = await context.newPage();
   const problems: string[] = [];
   const { host } = new URL(url);
@@ -70,6 +70,13 @@ export async function readCanvas(page: Page): Promise<Picture | undefined> {
     return canvas && canvas.width > 0 ? canvas.toDataURL('image/png').split(',')[1] : undefined;
   })()`);
   return png === undefined ? undefined : decodePng(Buffer.from(png, 'base64'));
+}
+
+/** Opens one of the page's panels: Keys, Type text, Picture, Share. In a narrow window they are behind the menu. */
+export async function openPanel(page: Page, name: string): Promise<void> {
+  const menu = page.locator('#menu');
+  if (await menu.isVisible()) await menu.click();
+  await page.getByRole('button', { name, exact: true }).click();
 }
 
 /** The point of the page where a pixel of the guest's screen is: its middle. */

@@ -135,6 +135,7 @@ function setState(next: State, text: string): void {
   state = next;
   document.body.dataset.state = state;
   if (status.textContent !== text) status.textContent = text;
+  status.title = text;
   updateNotice();
 }
 
@@ -180,7 +181,11 @@ function prepareCanvas(canvas: HTMLCanvasElement): void {
     // Keys come up where nobody hears of it: noVNC lets go of all it holds when the window loses the focus.
     window.dispatchEvent(new Event('blur'));
   });
-  new MutationObserver(() => fitPicture(canvas)).observe(canvas, { attributeFilter: ['width', 'height'] });
+  const resized = () => {
+    fitPicture(canvas);
+    void refreshList();
+  };
+  new MutationObserver(resized).observe(canvas, { attributeFilter: ['width', 'height'] });
   fitPicture(canvas);
 }
 
@@ -402,7 +407,6 @@ function openPanel(button: HTMLElement, isOpen: boolean): void {
   button.setAttribute('aria-expanded', String(isOpen));
   panel.hidden = !isOpen;
   if (!isOpen) return;
-  document.body.style.setProperty('--header', `${document.querySelector('header')?.offsetHeight ?? 48}px`);
   for (const other of panelButtons) if (other !== button) openPanel(other, false);
   openMenu(false);
 }
