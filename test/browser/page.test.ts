@@ -135,6 +135,37 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
     expect(ring).toBe('solid');
   });
 
+  test('opens a panel by the keyboard, and closes it where it came from', async () => {
+    await start();
+    const page = await open();
+    const active = () =>
+      page.evaluate('document.activeElement.ariaLabel || document.activeElement.textContent');
+    await page.getByRole('button', { name: 'Keys', exact: true }).focus();
+    await page.keyboard.press('Enter');
+    expect(await active()).toBe('Close: Keys');
+    await page.keyboard.press('Tab');
+    await page.keyboard.press('Enter');
+    await keysAre('+29', '+56', '+111', '-111', '-56', '-29');
+    await page.keyboard.press('Escape');
+    expect(await active()).toBe('Keys');
+    expect(await page.locator('#keys-panel').isVisible()).toBe(false);
+    expectNoProblems();
+  });
+
+  test('is left from full screen by the same keys', async () => {
+    await start();
+    const page = await open();
+    const full = () => page.evaluate('document.fullscreenElement && document.fullscreenElement.id');
+    await page.click('#full-screen');
+    await vi.waitFor(async () => expect(await full()).toBe('stage'), { timeout: 5000 });
+    await modeIs(1280, 800);
+    await page.keyboard.press('KeyA');
+    await keysAre('+30', '-30');
+    for (const key of ['ControlLeft', 'AltLeft', 'ShiftLeft']) await page.keyboard.down(key);
+    await vi.waitFor(async () => expect(await full()).toBe(null), { timeout: 5000 });
+    expectNoProblems();
+  });
+
   test('has its pointer where the browser has it, in pixels of the guest, also when the picture is made smaller', async () => {
     await start(picture(2000, 1000));
     const page = await open('', { viewport: { width: 1000, height: 700 } });

@@ -433,10 +433,16 @@ function wirePanels(): void {
       (button.offsetParent ? button : get('menu')).focus();
     };
     close.addEventListener('click', leave);
-    panel.addEventListener('keydown', (event) => {
-      if (event.key === 'Escape') leave();
+    for (const place of [panel, button]) {
+      place.addEventListener('keydown', (event) => {
+        if (event.key === 'Escape' && !panel.hidden) leave();
+      });
+    }
+    button.addEventListener('click', (event) => {
+      openPanel(button, panel.hidden === true);
+      // By the keyboard: it goes on in the panel, which is not next to its button.
+      if (event.detail === 0 && !panel.hidden) close.focus();
     });
-    button.addEventListener('click', () => openPanel(button, panel.hidden === true));
   }
   get('menu').addEventListener('click', () => {
     const isOpen = get('menu').getAttribute('aria-expanded') !== 'true';
