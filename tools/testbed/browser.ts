@@ -3,7 +3,6 @@
  * and what is on the canvas can be read back pixel by pixel.
  */
 import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
 import { decodePng, type Picture } from './pictures.ts';
 
@@ -88,10 +87,4 @@ export async function pointOf(page: Page, x: number, y: number): Promise<{ x: nu
   );
   if (!box || !width || !height) throw new Error('the page shows no screen');
   return { x: box.x + ((x + 0.5) * box.width) / width, y: box.y + ((y + 0.5) * box.height) / height };
-}
-
-/** Keeps a picture of the page for the documentation, if that was asked for: UPDATE_SCREENSHOTS=1. */
-export async function keepScreenshot(page: Page, name: string): Promise<void> {
-  if (process.env.UPDATE_SCREENSHOTS !== '1') return;
-  await page.screenshot({ path: fileURLToPath(new URL(`../../docs/${name}.png`, import.meta.url)) });
 }
