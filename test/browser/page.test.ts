@@ -6,6 +6,7 @@ import type { Screen } from '../../server/displays/screen.ts';
 import {
   type ObservedPage,
   openPage,
+  openPanel,
   pointOf,
   readCanvas,
   startBrowser,
@@ -134,6 +135,37 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
     expect(ring).toBe('solid');
   });
 
+  test('opens a panel by the keyboard, and closes it where it came from', async () => {
+    await start();
+    const page = await open();
+    const active = () =>
+      page.evaluate('document.activeElement.ariaLabel || document.activeElement.textContent');
+    await page.getByRole('button', { name: 'Keys', exact: true }).focus();
+    await page.keyboard.press('Enter');
+    expect(await active()).toBe('Close: Keys');
+    await page.keyboard.press('Tab');
+    await page.keyboard.press('Enter');
+    await keysAre('+29', '+56', '+111', '-111', '-56', '-29');
+    await page.keyboard.press('Escape');
+    expect(await active()).toBe('Keys');
+    expect(await page.locator('#keys-panel').isVisible()).toBe(false);
+    expectNoProblems();
+  });
+
+  test('is left from full screen by the same keys', async () => {
+    await start();
+    const page = await open();
+    const full = () => page.evaluate('document.fullscreenElement && document.fullscreenElement.id');
+    await page.click('#full-screen');
+    await vi.waitFor(async () => expect(await full()).toBe('stage'), { timeout: 5000 });
+    await modeIs(1280, 800);
+    await page.keyboard.press('KeyA');
+    await keysAre('+30', '-30');
+    for (const key of ['ControlLeft', 'AltLeft', 'ShiftLeft']) await page.keyboard.down(key);
+    await vi.waitFor(async () => expect(await full()).toBe(null), { timeout: 5000 });
+    expectNoProblems();
+  });
+
   test('has its pointer where the browser has it, in pixels of the guest, also when the picture is made smaller', async () => {
     await start(picture(2000, 1000));
     const page = await open('', { viewport: { width: 1000, height: 700 } });
@@ -173,7 +205,7 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
     await shows(page, picture(width, height));
     // One pixel of the guest is one of the device.
     expect((await page.locator('#screen canvas').boundingBox())?.width).toBeCloseTo(900, 0);
-    await page.click('text=Picture');
+    await openPanel(page, 'Picture');
     await page.check('input[value=large]');
     await modeIs(900, Math.round(500 - header));
     await page.check('input[value=own]');
@@ -208,7 +240,7 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
     stage.draw(0, picture(320, 200));
     const page = await open(`?token=${TOKENS.control}`);
     expect(page.url()).toBe(stage.url);
-    await page.click('text=Share');
+    await openPanel(page, 'Share');
     await vi.waitFor(async () => expect(await page.inputValue('#view-link')).toContain('token='));
     const link = await page.inputValue('#view-link');
     expect(link).not.toContain(TOKENS.control);
@@ -276,7 +308,7 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
   test('presses keys that a browser or a phone keeps for itself, and holds some', async () => {
     await start();
     const page = await open();
-    await page.click('text=Keys');
+    await openPanel(page, 'Keys');
     await page.click('text=Ctrl+Alt+Del');
     await keysAre('+29', '+56', '+111', '-111', '-56', '-29');
     stage.events.length = 0;
@@ -295,7 +327,7 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
   test('types a text that was pasted', async () => {
     await start();
     const page = await open();
-    await page.click('text=Type text');
+    await openPanel(page, 'Type text');
     await page.fill('#text', 'Ab1');
     await page.click('#type');
     await page.getByText('Typed', { exact: true }).waitFor();
@@ -316,7 +348,7 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
     await start(photo(0));
     const page = await open();
     await shows(page, photo(0));
-    await page.click('text=Picture');
+    await openPanel(page, 'Picture');
     await page.check('input[value=photo]');
     stage.draw(0, photo(50));
     await vi.waitFor(
@@ -371,8 +403,7 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
       const width = await page.evaluate('document.documentElement.scrollWidth');
       expect(width).toBe(320);
       expect((await page.locator('header').boundingBox())?.height).toBeLessThan(64);
-      await page.tap('#menu');
-      await page.tap('text=Keys');
+      await openPanel(page, 'Keys');
       await page.tap('text=Ctrl+Alt+Del');
       await vi.waitFor(() => expect(stage.keys).toHaveLength(6));
       const panel = await page.locator('#keys-panel').boundingBox();
@@ -412,7 +443,7 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
     await start();
     stage.setInput({ leds: { numLock: true, capsLock: false, scrollLock: false } });
     for (const viewport of [
-      { width: 1000, height: 700 },
+      { width: 1280, height: 800 },
       { width: 320, height: 640 },
     ]) {
       const page = await open('', { viewport, colorScheme, bypassCSP: true });

@@ -3,7 +3,6 @@
  * and what is on the canvas can be read back pixel by pixel.
  */
 import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
 import { decodePng, type Picture } from './pictures.ts';
 
@@ -45,7 +44,7 @@ export async function openPage(
   url: string,
   options: BrowserContextOptions = {},
 ): Promise<ObservedPage> {
-  const context = await browser.newContext({ viewport: { width: 1000, height: 700 }, ...options });
+  const context = await browser.newContext({ viewport: { width: 1280, height: 800 }, ...options });
   const page = await context.newPage();
   const problems: string[] = [];
   const { host } = new URL(url);
@@ -72,6 +71,13 @@ export async function readCanvas(page: Page): Promise<Picture | undefined> {
   return png === undefined ? undefined : decodePng(Buffer.from(png, 'base64'));
 }
 
+/** Opens one of the page's panels: Keys, Type text, Picture, Share. In a narrow window they are behind the menu. */
+export async function openPanel(page: Page, name: string): Promise<void> {
+  const menu = page.locator('#menu');
+  if (await menu.isVisible()) await menu.click();
+  await page.getByRole('button', { name, exact: true }).click();
+}
+
 /** The point of the page where a pixel of the guest's screen is: its middle. */
 export async function pointOf(page: Page, x: number, y: number): Promise<{ x: number; y: number }> {
   const canvas = page.locator('#screen canvas');
@@ -81,10 +87,4 @@ export async function pointOf(page: Page, x: number, y: number): Promise<{ x: nu
   );
   if (!box || !width || !height) throw new Error('the page shows no screen');
   return { x: box.x + ((x + 0.5) * box.width) / width, y: box.y + ((y + 0.5) * box.height) / height };
-}
-
-/** Keeps a picture of the page for the documentation, if that was asked for: UPDATE_SCREENSHOTS=1. */
-export async function keepScreenshot(page: Page, name: string): Promise<void> {
-  if (process.env.UPDATE_SCREENSHOTS !== '1') return;
-  await page.screenshot({ path: fileURLToPath(new URL(`../../docs/${name}.png`, import.meta.url)) });
 }

@@ -135,6 +135,7 @@ function setState(next: State, text: string): void {
   state = next;
   document.body.dataset.state = state;
   if (status.textContent !== text) status.textContent = text;
+  status.title = text;
   updateNotice();
 }
 
@@ -180,7 +181,11 @@ function prepareCanvas(canvas: HTMLCanvasElement): void {
     // Keys come up where nobody hears of it: noVNC lets go of all it holds when the window loses the focus.
     window.dispatchEvent(new Event('blur'));
   });
-  new MutationObserver(() => fitPicture(canvas)).observe(canvas, { attributeFilter: ['width', 'height'] });
+  const resized = () => {
+    fitPicture(canvas);
+    void refreshList();
+  };
+  new MutationObserver(resized).observe(canvas, { attributeFilter: ['width', 'height'] });
   fitPicture(canvas);
 }
 
@@ -402,7 +407,6 @@ function openPanel(button: HTMLElement, isOpen: boolean): void {
   button.setAttribute('aria-expanded', String(isOpen));
   panel.hidden = !isOpen;
   if (!isOpen) return;
-  document.body.style.setProperty('--header', `${document.querySelector('header')?.offsetHeight ?? 48}px`);
   for (const other of panelButtons) if (other !== button) openPanel(other, false);
   openMenu(false);
 }
@@ -429,10 +433,16 @@ function wirePanels(): void {
       (button.offsetParent ? button : get('menu')).focus();
     };
     close.addEventListener('click', leave);
-    panel.addEventListener('keydown', (event) => {
-      if (event.key === 'Escape') leave();
+    for (const place of [panel, button]) {
+      place.addEventListener('keydown', (event) => {
+        if (event.key === 'Escape' && !panel.hidden) leave();
+      });
+    }
+    button.addEventListener('click', (event) => {
+      openPanel(button, panel.hidden === true);
+      // By the keyboard: it goes on in the panel, which is not next to its button.
+      if (event.detail === 0 && !panel.hidden) close.focus();
     });
-    button.addEventListener('click', () => openPanel(button, panel.hidden === true));
   }
   get('menu').addEventListener('click', () => {
     const isOpen = get('menu').getAttribute('aria-expanded') !== 'true';

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { type IncomingHttpHeaders, request } from 'node:http';
 import { request as requestTls } from 'node:https';
 import { connect } from 'node:net';
@@ -284,6 +284,27 @@ describe('a web page with tokens', () => {
     const tricked = await ask('/view?token=nonsense', { headers: { cookie } });
     expect([tricked.status, tricked.headers['set-cookie']]).toEqual([200, undefined]);
   });
+});
+
+test('a web page on a Unix socket is for whoever is forwarded to it, and it is gone when the server is', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'web-'));
+  const socketPath = join(folder, 'web');
+  await start({ address: { path: socketPath } });
+  const statusFor = (host: string) =>
+    new Promise<number | undefined>((resolve, reject) => {
+      const sent = request({ socketPath, path: '/', headers: { host }, agent: false }, (response) => {
+        response.resume();
+        resolve(response.statusCode);
+      });
+      sent.on('error', reject);
+      sent.end();
+    });
+  expect(await statusFor('localhost:9000')).toBe(200);
+  expect(await statusFor('evil.example')).toBe(421);
+  expect(statSync(socketPath).mode & 0o777).toBe(0o600);
+  await stage.close();
+  expect(existsSync(socketPath)).toBe(false);
+  rmSync(folder, { recursive: true });
 });
 
 describe('a web page with a certificate', () => {
