@@ -1,5 +1,7 @@
 /** A VNC viewer as a library: says what viewers say, keeps the picture it was sent, and checks every byte. */
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { connect } from 'node:tls';
 import type { Rect } from '../../server/displays/display.ts';
 import {
   type PixelFormat,
@@ -27,6 +29,8 @@ export class FakeViewer {
   width = 0;
   height = 0;
   name = '';
+  /** Whose certificate the server has, where the connection is encrypted. */
+  certificate: string | string[] | undefined;
   /** RGBA of what was sent. */
   picture = Buffer.alloc(0);
   format: PixelFormat = SERVER_PIXEL_FORMAT;
@@ -88,6 +92,7 @@ export class FakeViewer {
       type = types[0] as number;
       this.write([type]);
     }
+    if (type === 19) type = await this.#encrypt();
     if (type === 2) this.write(vncResponse(password ?? '', await this.read(16)));
     if (type === 2 || knowsReasons) {
       const result = (await this.read(4)).readUInt32BE();
@@ -98,6 +103,23 @@ export class FakeViewer {
     }
     await this.init();
     return this;
+  }
+
+  /** VeNCrypt 0.2 with the one way that is offered; returns the way to log in that it protects. */
+  async #encrypt(): Promise<number> {
+    expectBytes(await this.read(2), [0, 2]);
+    this.write([0, 2]);
+    expectBytes(await this.read(2), [0, 1]);
+    const subtype = await this.read(4);
+    this.write(subtype);
+    expectBytes(await this.read(1), [1]);
+    this.stream.removeAllListeners();
+    const secured = connect({ socket: this.stream as Socket, rejectUnauthorized: false });
+    this.stream = secured;
+    this.listen();
+    await new Promise((resolve) => secured.once('secureConnect', resolve));
+    this.certificate = secured.getPeerCertificate().subject.CN;
+    return subtype.readUInt32BE() === 261 ? 2 : 1;
   }
 
   /** ClientInit and ServerInit. */
@@ -325,6 +347,7 @@ const shorts = (...values: readonly number[]) => {
   return bytes;
 };
 
-function expectBytes(actual: Uint8Array, expected: Uint8Array): void {
-  if (!Buffer.from(actual).equals(expected)) throw new Error(`got ${actual}, expected ${expected}`);
+function expectBytes(actual: Uint8Array, expected: ArrayLike<number>): void {
+  if (!Buffer.from(actual).equals(Uint8Array.from(expected)))
+    throw new Error(`got ${actual}, expected ${expected}`);
 }

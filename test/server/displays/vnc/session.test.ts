@@ -1,5 +1,6 @@
 /** RFB as viewers see it: a fake one that checks every byte, over a socket pair. */
 
+import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -70,9 +71,9 @@ afterEach(async () => {
 });
 
 let sockets = 0;
-async function listen(password?: string): Promise<string> {
+async function listen(password?: string, tls?: { certificate: string; key: string }): Promise<string> {
   const path = join(folder, `vnc${sockets++}.sock`);
-  await viewing.listen({ kind: 'vnc', address: { path }, display: 0, password, tls: undefined });
+  await viewing.listen({ kind: 'vnc', address: { path }, display: 0, password, tls });
   return path;
 }
 
@@ -108,6 +109,36 @@ describe('a viewer', () => {
     const path = await listen('secret78');
     await stranger(path).connect({ password: 'secret78' });
     await expect(stranger(path).connect({ password: 'wrong' })).rejects.toThrow('refused: wrong password');
+  });
+
+  test('reaches a server with a certificate through VeNCrypt only, with the password and without one', async () => {
+    const tls = { certificate: join(folder, 'certificate.pem'), key: join(folder, 'key.pem') };
+    const subject = ['-subj', '/CN=screen.example', '-nodes', '-days', '2'];
+    const files = ['-keyout', tls.key, '-out', tls.certificate];
+    execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', ...subject, ...files], {
+      stdio: 'ignore',
+    });
+    const painted = new Painted(screen, 160, 120);
+    painted.draw(painted.whole, texture);
+    const open = await stranger(await listen(undefined, tls)).connect();
+    expect(open.certificate).toBe('screen.example');
+    open.setEncodings(TIGHT);
+    open.request(false);
+    await open.update();
+    expect(open.picture.equals(painted.rgba)).toBe(true);
+
+    const path = await listen('secret78', tls);
+    expect((await stranger(path).connect({ password: 'secret78' })).certificate).toBe('screen.example');
+    await expect(stranger(path).connect({ password: 'secret' })).rejects.toThrow('refused: wrong password');
+    await expect(stranger(path).connect({ version: '003.003' })).rejects.toThrow('hung up');
+  });
+
+  test('that guesses passwords at many connections at once gets one answer a second', async () => {
+    const path = await listen('secret78');
+    const start = performance.now();
+    await Promise.allSettled(['a', 'b', 'c'].map((password) => stranger(path).connect({ password })));
+    // Not how fast, but how slow: two of the three have waited for another one.
+    expect(performance.now() - start).toBeGreaterThan(1900);
   });
 
   test.each([
