@@ -19,6 +19,11 @@ export interface KeyChange {
   readonly down: boolean;
 }
 
+interface Held {
+  readonly keysym: number;
+  readonly code: number;
+}
+
 const KEY_LEFTSHIFT = 42;
 const KEY_RIGHTSHIFT = 54;
 const KEY_RIGHTALT = 100;
@@ -28,8 +33,8 @@ const MAX_HELD_KEYS = 64;
 export class KeyTranslator {
   readonly #knowledge: KeyboardKnowledge;
   readonly #leds: () => KeyboardLeds | undefined;
-  /** The code that was pressed, by what the viewer said. */
-  readonly #held = new Map<string, number>();
+  /** What is pressed, and what the viewer called it. */
+  #held: Held[] = [];
 
   constructor(knowledge: KeyboardKnowledge, leds: () => KeyboardLeds | undefined) {
     this.#knowledge = knowledge;
@@ -38,31 +43,40 @@ export class KeyTranslator {
 
   /** What happens on the guest's keyboard, in order. Nothing for a key that there is not. */
   translate(down: boolean, keysym: number, scancode: number | undefined): KeyChange[] {
-    const code = scancode ? this.#knowledge.codeOfScancode(scancode) : undefined;
-    const name = code === undefined ? `keysym ${keysym}` : `scancode ${scancode}`;
-    if (!down) {
-      const pressed = this.#held.get(name);
-      this.#held.delete(name);
-      return pressed === undefined ? [] : [{ code: pressed, down: false }];
-    }
-    if (this.#held.size >= MAX_HELD_KEYS && !this.#held.has(name)) return [];
-    const stroke = code === undefined ? this.#knowledge.strokeOfKeysym(keysym) : undefined;
-    const pressed = code ?? stroke?.code;
-    if (pressed === undefined) return [];
+    return down ? this.#press(keysym, scancode) : this.#release(keysym, scancode);
+  }
+
+  #press(keysym: number, scancode: number | undefined): KeyChange[] {
+    const known = scancode ? this.#knowledge.codeOfScancode(scancode) : undefined;
+    const stroke = known === undefined ? this.#knowledge.strokeOfKeysym(keysym) : undefined;
+    const code = known ?? stroke?.code;
+    // Guests repeat held keys themselves.
+    const isHeld = this.#held.some((held) => held.code === code);
+    if (code === undefined || isHeld || this.#held.length >= MAX_HELD_KEYS) return [];
     const modifiers = stroke && isPrinted(keysym) ? this.#modifiersFor(stroke, keysym) : [];
-    this.#held.set(name, pressed);
+    this.#held.push({ keysym, code });
     return [
       ...modifiers,
-      { code: pressed, down: true },
-      ...modifiers.map(({ code, down }) => ({ code, down: !down })).reverse(),
+      { code, down: true },
+      ...modifiers.map((change) => ({ code: change.code, down: !change.down })).reverse(),
     ];
+  }
+
+  /** A viewer may learn between press and release that it can say which key it is. */
+  #release(keysym: number, scancode: number | undefined): KeyChange[] {
+    const code = scancode ? this.#knowledge.codeOfScancode(scancode) : undefined;
+    const released =
+      this.#held.find((held) => held.code === code) ?? this.#held.find((held) => held.keysym === keysym);
+    if (!released) return [];
+    this.#held = this.#held.filter((held) => held !== released);
+    return [{ code: released.code, down: false }];
   }
 
   /** What has to change for a moment so that this stroke types what it should. */
   #modifiersFor({ modifiers }: Stroke, keysym: number): KeyChange[] {
     const shift = modifiers.includes(KEY_LEFTSHIFT);
     const altGr = modifiers.includes(KEY_RIGHTALT);
-    const held = [...this.#held.values()];
+    const held = this.#held.map(({ code }) => code);
     const heldShifts = held.filter((code) => code === KEY_LEFTSHIFT || code === KEY_RIGHTSHIFT);
     const isAltGrHeld = held.includes(KEY_RIGHTALT);
     // With Caps Lock the guest turns letters around by itself.

@@ -49,6 +49,25 @@ export const ENCODING_CONTINUOUS_UPDATES = -313;
 export const ENCODING_CURSOR_WITH_ALPHA = -314;
 export const ENCODING_EXTENDED_MOUSE_BUTTONS = -316;
 
+/** A viewer that names one of these is told that it is understood. */
+export const ACKNOWLEDGED_ENCODINGS = [
+  ENCODING_QEMU_EXTENDED_KEY_EVENT,
+  ENCODING_QEMU_POINTER_MOTION_CHANGE,
+  ENCODING_EXTENDED_MOUSE_BUTTONS,
+  ENCODING_DESKTOP_NAME,
+] as const;
+
+/** Of these it matters when they are named for the first time. */
+export const ANNOUNCED_ENCODINGS = [
+  ...ACKNOWLEDGED_ENCODINGS,
+  ENCODING_CONTINUOUS_UPDATES,
+  ENCODING_FENCE,
+  ENCODING_EXTENDED_DESKTOP_SIZE,
+] as const;
+
+/** Behind the header of an ExtendedDesktopSize rectangle: how many screens, and one of them. */
+export const ONE_SCREEN_BYTES = 20;
+
 /** Who changed the size of the desktop, and how that went. */
 export const DESKTOP_SIZE_BY_SERVER = 0;
 export const DESKTOP_SIZE_BY_THIS_CLIENT = 1;
