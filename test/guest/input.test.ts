@@ -9,9 +9,10 @@ import { afterAll, describe, expect, test } from 'vitest';
 import { KEY_CODES } from '../../server/input/keys.ts';
 import type { SeatClient } from '../../server/input/seat.ts';
 import { InputServer } from '../../server/input-server.ts';
+import { startDesktop } from '../../tools/testbed/desktop.ts';
 import { type Device, type Guest, startGuest } from '../../tools/testbed/qemu.ts';
 import { recordingLog } from '../support/fake-client.ts';
-import { kernels, soon } from './support.ts';
+import { expectNoComplaints, kernels, soon, startServer } from './support.ts';
 
 const KEYBOARD = 'vfio-user-gpu keyboard';
 const TABLET = 'vfio-user-gpu tablet';
@@ -357,4 +358,31 @@ describe.each(kernels)('Linux %s', (kernel) => {
     }
     input.expectNoComplaints();
   });
+});
+
+test('udev and libinput take them for a keyboard, a pointer and a touch screen', async () => {
+  await using server = await startServer({ inputs: ['keyboard', 'tablet', 'touch'] });
+  await using desktop = await startDesktop({ devices: server.devices });
+  await desktop.ready();
+  const { output } = await desktop.run('swaymsg -rt get_inputs');
+  const types = (JSON.parse(output) as { name: string; type: string }[]).map(({ name, type }) => [
+    name,
+    type,
+  ]);
+  expect(Object.fromEntries(types)).toMatchObject({
+    [KEYBOARD]: 'keyboard',
+    [TABLET]: 'pointer',
+    [TOUCH]: 'touch',
+  });
+  const { output: database } = await desktop.run('udevadm info --export-db');
+  const tags = (name: string) =>
+    database
+      .split('\n\n')
+      .find((entry) => entry.includes(`E: NAME="${name}"`))
+      ?.match(/^E: ID_INPUT_\w+(?==1$)/gm)
+      ?.map((line) => line.slice('E: ID_INPUT_'.length));
+  expect(tags(KEYBOARD)).toEqual(['KEY', 'KEYBOARD']);
+  expect(tags(TABLET)).toEqual(['MOUSE']);
+  expect(tags(TOUCH)).toEqual(['TOUCHSCREEN']);
+  expectNoComplaints(server);
 });

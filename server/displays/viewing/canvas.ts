@@ -59,6 +59,8 @@ export class Canvas {
   readonly #followers = new Set<Follower>();
   #mapping: Mapping | undefined;
   #damage: SharedDamage | undefined;
+  /** For `#copyForMoves`: new memory costs more than the copy. */
+  #before = new Uint8Array();
 
   constructor(index: number, mode: Mode) {
     this.index = index;
@@ -127,12 +129,8 @@ export class Canvas {
 
   /** A copy of a part, with the cursor if asked for. Rows without padding. */
   copy({ x, y, width, height }: Rect, { cursor }: { cursor: boolean }): Uint8Array<ArrayBuffer> {
-    const rowBytes = width * BYTES_PER_PIXEL;
-    const bytes = new Uint8Array(rowBytes * height);
-    for (let row = 0; row < height; row++) {
-      const from = (y + row) * this.strideBytes + x * BYTES_PER_PIXEL;
-      bytes.set(this.bytes.subarray(from, from + rowBytes), row * rowBytes);
-    }
+    const bytes = new Uint8Array(width * height * BYTES_PER_PIXEL);
+    this.#copyTo(bytes, { x, y, width, height });
     if (cursor) {
       const part = { width, height, bytes, order: this.order };
       blendCursor(part, { ...this.cursor, x: this.cursor.x - x, y: this.cursor.y - y }, this.cursorImage);
@@ -180,13 +178,24 @@ export class Canvas {
     for (const follower of this.#followers) follower.changed(changed);
   }
 
+  #copyTo(bytes: Uint8Array, { x, y, width, height }: Rect): void {
+    const rowBytes = width * BYTES_PER_PIXEL;
+    for (let row = 0; row < height; row++) {
+      const from = (y + row) * this.strideBytes + x * BYTES_PER_PIXEL;
+      bytes.set(this.bytes.subarray(from, from + rowBytes), row * rowBytes);
+    }
+  }
+
   /** What is in the largest of the rectangles now, if anybody wants to know what will have moved there. */
   #copyForMoves(rects: readonly Rect[]): { rect: Rect; bytes: Uint8Array } | undefined {
     if (![...this.#followers].some(({ usesMoves }) => usesMoves)) return undefined;
     const area = ({ width, height }: Rect) => width * height;
     const [rect] = rects.toSorted((a, b) => area(b) - area(a));
     if (!rect || area(rect) < MIN_MOVED_PIXELS) return undefined;
-    return { rect, bytes: this.copy(rect, { cursor: false }) };
+    const lengthBytes = area(rect) * BYTES_PER_PIXEL;
+    if (this.#before.length < lengthBytes) this.#before = new Uint8Array(lengthBytes);
+    this.#copyTo(this.#before, rect);
+    return { rect, bytes: this.#before };
   }
 
   /** Looks for rows of the picture before in what has changed. */
