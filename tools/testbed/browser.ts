@@ -71,6 +71,20 @@ export async function readCanvas(page: Page): Promise<Picture | undefined> {
   return png === undefined ? undefined : decodePng(Buffer.from(png, 'base64'));
 }
 
+const [SHIFTED, UNSHIFTED] = ['~!@#$%^&*()_+{}|:"<>?', "`1234567890-=[]\\;',./"];
+
+/**
+ * Types a text as a person does on an American keyboard. Playwright's own `type` never presses Shift, so that the guest,
+ * which is told of keys, has `4` for `$`.
+ */
+export async function typeAsPerson(page: Page, text: string): Promise<void> {
+  for (const character of text) {
+    const key = character === '\n' ? 'Enter' : (UNSHIFTED[SHIFTED.indexOf(character)] ?? character);
+    const isShifted = SHIFTED.includes(character) || /[A-Z]/.test(character);
+    await page.keyboard.press(isShifted ? `Shift+${key}` : key, { delay: 10 });
+  }
+}
+
 /** Opens one of the page's panels: Keys, Type text, Picture, Share. In a narrow window they are behind the menu. */
 export async function openPanel(page: Page, name: string): Promise<void> {
   const menu = page.locator('#menu');
