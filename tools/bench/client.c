@@ -2,8 +2,8 @@
  * client SOCKET SERVER-CPU [COMPOSITOR]
  *
  * Connects to a running server, brings the device up and shows a picture of 1920x1080. Then it prints `{}`
- * and does what it is told, an order a line (driver.h, frames.h, blobs.h, view.h; with the socket of a Wayland compositor, to
- * which the server leads too, also wayland.h). One more order:
+ * and does what it is told, an order a line (driver.h, frames.h, blobs.h, view.h; with the socket of a Wayland
+ * compositor, to which the server leads too, also wayland.h). One more order:
  *
  *   show 2d|blob    what the display shows from now on, and `frames` and `commands` flush: a 2D resource, or a
  *                   guest blob of the same pages

@@ -1,10 +1,9 @@
 /**
  * viewer.mjs SOCKET WIDTHxHEIGHT
  *
- * The built server with somebody who looks at its display: there is no program for that yet. Prints `{}` when it
- * listens. Answers `look` with the flushes there were, the bytes copied for them, and nanoseconds of the fastest of the
- * copies since the last look; `look closely` also with the hash of what is seen (`picture_hash` in picture.c). Ends
- * when its input does.
+ * The built server with somebody who looks at its display and does nothing else. Prints `{}` when it listens. Answers
+ * `look` with the flushes there were, the bytes copied for them, and nanoseconds of the fastest of the copies since the
+ * last look; `look closely` also with the hash of what is seen (`picture_hash` in picture.c). Ends when its input does.
  */
 import { createInterface } from 'node:readline';
 import { GpuServer } from '../../dist/server/index.js';
