@@ -2,7 +2,8 @@
  * Boots Debian in QEMU on our devices, waits until its desktop is on the screen, writes the picture to `demo.png`, and
  * keeps running until Ctrl-C.
  *
- *     npm run demo                           and then look at it with the commands and the VNC viewer that it names
+ *     npm run demo                           and then open the web page that it prints
+ *     npm run demo -- --web 127.0.0.1:8000   has the web page there; on a free port by default
  *     npm run demo -- --vnc 127.0.0.1:5900   has VNC there; on a free port by default
  *     npm run demo -- --exit                 leaves after the picture
  *     npm run demo -- --console              boots no desktop, only the kernel with its text console: 3 s sooner
@@ -18,6 +19,7 @@ import { startServer } from '../testbed/server.ts';
 
 const { values: options } = parseArgs({
   options: {
+    web: { type: 'string', default: '127.0.0.1:0' },
     vnc: { type: 'string', default: '127.0.0.1:0' },
     console: { type: 'boolean', default: false },
     exit: { type: 'boolean', default: false },
@@ -65,7 +67,7 @@ say('starting the devices');
 await using server = await startServer({
   displays: [options.console ? '800x600' : '1280x800'],
   inputs: ['keyboard', 'tablet'],
-  arguments: ['--vnc', options.vnc],
+  arguments: ['--web', options.web, '--vnc', options.vnc],
 });
 say(`vfio-user-gpu listens at ${server.socketPath}`);
 
@@ -82,7 +84,10 @@ say(`the guest is on the screen: ${width}x${height}, written to ${options.output
 
 if (!options.exit) {
   const { address } = await server.waitForLog('VNC');
-  say(`the guest keeps running. See and use it with a VNC viewer at ${address}`);
+  const page = await server.waitForLog('web page');
+  say(`the guest keeps running. See and use it at ${page.url}`);
+  console.log(`  only to look at it: ${page.viewUrl}`);
+  console.log(`  with a VNC viewer: ${address}`);
   const program = 'node dist/server/main.js';
   say('in another terminal:');
   console.log(`  ${program} screenshot --api-socket ${server.apiSocketPath} --output now.png`);
