@@ -26,6 +26,7 @@ export interface MetricsSource {
   readonly componentCounters: Readonly<Record<string, Readonly<Record<string, number>>>>;
   readonly blobBytes: number;
   readonly maxBlobBytes: number;
+  readonly exportedBytes: number;
   readonly waiting: number;
   /** Of the host-visible window, by state. */
   readonly windowBytes: Readonly<Record<string, number>>;
@@ -169,6 +170,9 @@ export function makeRegistry(read: () => MetricsSource): Registry {
   gauge('blob_bytes', 'Host memory charged for blobs of contexts', [], (source) => one(source.blobBytes));
   gauge('blob_bytes_limit', 'Most host memory for blobs of contexts', [], (source) =>
     one(source.maxBlobBytes),
+  );
+  gauge('exported_bytes', 'Memory of blobs that host processes have, copies and udmabufs', [], (source) =>
+    one(source.exportedBytes),
   );
   gauge('requests_waiting', 'Requests whose answer waits for a fence, or for work', [], (source) =>
     one(source.waiting),

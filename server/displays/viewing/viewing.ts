@@ -62,6 +62,9 @@ export interface ViewingOptions {
   readonly start?: () => Thread;
 }
 
+/** After a failure: not at once, so that one that comes back at every start does not keep a processor busy. */
+const RESTART_MS = 1000;
+
 type ThreadPort = Port<FromViewing, ToViewing>;
 
 /** Something that runs a `ViewingThread`. */
@@ -84,6 +87,9 @@ export class Viewing {
   readonly #listeners = new Map<number, Set<(change: Change) => void>>();
   #thread: Thread | undefined;
   #stopInputNews: (() => void) | undefined;
+  /** Where viewers connect, with the ports that were found. */
+  readonly #addresses: ListenOptions[] = [];
+  #restart: NodeJS.Timeout | undefined;
   #nextId = 1;
   #closed: (() => void) | undefined;
 
@@ -103,8 +109,10 @@ export class Viewing {
   }
 
   /** Opens a socket for viewers. Resolves with its address. @throws ViewingError when it cannot be had */
-  listen(options: ListenOptions): Promise<Address> {
-    return this.#call('listen', options);
+  async listen(options: ListenOptions): Promise<Address> {
+    const address = await this.#call('listen', options);
+    this.#addresses.push({ ...options, address });
+    return address;
   }
 
   /** Tells of what really changes on a display, until the function returned is called. Resolves when it has begun. */
@@ -131,6 +139,7 @@ export class Viewing {
   }
 
   async close(): Promise<void> {
+    clearTimeout(this.#restart);
     const thread = this.#thread;
     if (!thread) return;
     const closed = new Promise<void>((resolve) => {
@@ -163,6 +172,8 @@ export class Viewing {
       if (this.#thread !== thread) return;
       log.error({ err: error }, 'viewing failed: internal error');
       this.#lose(new ViewingError('internal', 'viewing failed'));
+      clearTimeout(this.#restart);
+      this.#restart = setTimeout(() => void this.#startAgain(), RESTART_MS);
     });
     if (input) {
       const tell = () => thread.port.postMessage({ type: 'input', news: input.news });
@@ -172,11 +183,31 @@ export class Viewing {
     return thread;
   }
 
+  /** Viewers have to come back, and can; programs that follow a display go on. */
+  async #startAgain(): Promise<void> {
+    const followed = [...this.#listeners].filter(([, listeners]) => listeners.size > 0);
+    const whole = { cursor: false, region: { x: 0, y: 0, width: 1, height: 1 } };
+    const again = [
+      ...this.#addresses.map((options) => this.#call('listen', options)),
+      ...followed.map(async ([display, listeners]) => {
+        await this.#call('follow', { display, on: true });
+        const { version, width, height } = await this.hash(display, whole);
+        // Whatever happened meanwhile.
+        const change = { display, version, width, height, rects: [{ x: 0, y: 0, width, height }] };
+        for (const listener of listeners) listener(change);
+      }),
+    ];
+    for (const outcome of await Promise.allSettled(again)) {
+      if (outcome.status === 'fulfilled') continue;
+      this.#options.log.error({ err: outcome.reason }, 'viewing could not be started again');
+    }
+  }
+
   /** The thread is gone, and with it everybody who looked. */
   #lose(error: Error): void {
     this.#thread = undefined;
     this.#stopInputNews?.();
-    for (const feed of this.#feeds) feed.stop();
+    for (const feed of this.#feeds) feed.lose();
     for (const client of this.#clients.values()) client.close();
     this.#clients.clear();
     for (const { reject } of this.#pending.values()) reject(error);
@@ -280,6 +311,12 @@ class ScreenFeed implements Viewer {
     this.#leave?.();
     this.#leave = undefined;
     this.#isNews = false;
+  }
+
+  /** Nobody will say that anything was taken. */
+  lose(): void {
+    this.stop();
+    this.#isOnItsWay = false;
   }
 
   taken(): void {

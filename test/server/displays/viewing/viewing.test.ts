@@ -1,11 +1,16 @@
 /** Screens, the viewing thread and what programs see of it, together. */
-import { afterEach, describe, expect, test } from 'vitest';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { createConnection } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, describe, expect, test, vi } from 'vitest';
 import { registrySize } from '../../../../native/index.ts';
 import type { CaptureOptions, Change } from '../../../../server/displays/viewing/messages.ts';
 import { Viewing } from '../../../../server/displays/viewing/viewing.ts';
 import { SILENT_LOG } from '../../../../server/log.ts';
 import { decodePng } from '../../../../tools/testbed/pictures.ts';
 import { openFds } from '../../../support/fake-client.ts';
+import { FakeViewer } from '../../../support/fake-viewer.ts';
 import { makeScreen, Painted, texture } from '../../../support/screens.ts';
 import { viewingHere } from '../../../support/viewing.ts';
 
@@ -178,6 +183,54 @@ describe('who follows a display', () => {
     screen.moveCursor(3, 4);
     await settled();
     expect(changes.at(-1)).toMatchObject({ rects: [] });
+  });
+});
+
+describe('a thread that fails', () => {
+  test('is started again: viewers can come back, and programs that follow go on', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'viewing-'));
+    const address = { path: join(folder, 'vnc.sock') };
+    const painted = new Painted(makeScreen(64, 64), 64, 64);
+    let fail: () => Promise<void> = async () => {};
+    const errors: string[] = [];
+    const viewing = new Viewing({
+      screens: [painted.screen],
+      log: { ...SILENT_LOG, error: (_, message) => void errors.push(message) },
+      start: () => {
+        const thread = viewingHere(1);
+        return {
+          ...thread,
+          onFailure: (listener) => {
+            fail = async () => {
+              thread.port.postMessage({ type: 'close' });
+              await settled();
+              listener(new Error('a mistake'));
+            };
+          },
+        };
+      },
+    });
+    const changes: Change[] = [];
+    await viewing.follow(0, (change) => changes.push(change));
+    await viewing.listen({ kind: 'vnc', address, display: 0, password: undefined, tls: undefined });
+    const before = await new FakeViewer(createConnection(address.path)).connect();
+    const lost = viewing.capture(0, WHOLE_PNG);
+    const [failed] = await Promise.allSettled([lost, fail()]);
+    expect(failed.status === 'fulfilled' || failed.reason.code === 'internal').toBe(true);
+    await expect(before.update()).rejects.toThrow('hung up');
+    changes.length = 0;
+    await vi.waitFor(() => expect(changes).toMatchObject([{ rects: [{ width: 64, height: 64 }] }]), 5000);
+    painted.draw({ x: 0, y: 0, width: 2, height: 2 }, [9, 9, 9]).flush();
+    await vi.waitFor(() => expect(changes.at(-1)).toMatchObject({ rects: [{ width: 16, height: 16 }] }));
+    const after = await new FakeViewer(createConnection(address.path)).connect();
+    after.request(false);
+    await after.update();
+    expect(after.pixel(1, 1)).toEqual([9, 9, 9]);
+    expect(errors).toEqual(['viewing failed: internal error']);
+    after.close();
+    await viewing.close();
+    painted.screen.close();
+    rmSync(folder, { recursive: true });
   });
 });
 
