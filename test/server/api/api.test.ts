@@ -239,6 +239,7 @@ describe('the rest', () => {
       'vfio_user_gpu_context_channel',
       'vfio_user_gpu_blob_bytes',
       'vfio_user_gpu_blob_bytes_limit',
+      'vfio_user_gpu_exported_bytes',
       'vfio_user_gpu_requests_waiting',
       'vfio_user_gpu_window_bytes',
       'vfio_user_gpu_memory_entries',
