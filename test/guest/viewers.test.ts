@@ -1,10 +1,11 @@
 /** VNC viewers that others wrote, on the desktop of a real guest: the picture is exact, keys and clicks arrive, sizes follow. */
 import { execFile } from 'node:child_process';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { vncResponse } from '../../server/displays/vnc/vnc-auth.ts';
 import { type Desktop, desktopIsDrawn, panelHeight, startDesktop } from '../../tools/testbed/desktop.ts';
 import { comparePictures, crop, decodePng, type Picture } from '../../tools/testbed/pictures.ts';
 import type { Server } from '../../tools/testbed/server.ts';
@@ -111,6 +112,46 @@ describe("TigerVNC's viewer", () => {
     await x.do('windowsize', '--sync', window, '900', '700');
     await server.screenShows((shown) => shown.width === 900 && shown.height === 700 && desktopIsDrawn(shown));
   });
+});
+
+test("TigerVNC's viewer gets in through TLS with a certificate that it knows, and the password", async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'tls-'));
+  const [certificate, key, password, ours] = ['certificate', 'key', 'password', 'ours'].map((name) =>
+    join(folder, name),
+  );
+  const names = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost'];
+  const files = ['-keyout', key!, '-out', certificate!];
+  await run('openssl', ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', ...names, ...files]);
+  await writeFile(ours!, 'secret78\n');
+  // A file of vncpasswd is the password, encrypted with a key that everybody knows.
+  const known = Buffer.from([23, 82, 107, 6, 35, 78, 88, 7]).toString('latin1');
+  await writeFile(password!, vncResponse(known, Buffer.from('secret78')));
+  await using secured = await startServer({
+    arguments: [
+      '--vnc',
+      'localhost:0',
+      '--vnc-password-file',
+      ours!,
+      '--tls-certificate',
+      certificate!,
+      '--tls-key',
+      key!,
+    ],
+  });
+  const { address } = await secured.waitForLog('VNC');
+  await using x = await XDisplay.start(1400, 1000);
+  x.spawn(
+    ...([
+      'xtigervncviewer',
+      `localhost::${String(address).split(':').at(-1)}`,
+      '-SecurityTypes=X509Vnc',
+    ] as const),
+    ...[`-X509CA=${certificate}`, '-passwd', password!],
+  );
+  expect(await x.do('search', '--sync', '--onlyvisible', '--name', 'vfio-user-gpu display 0')).toMatch(
+    /^\d+$/,
+  );
+  await rm(folder, { recursive: true });
 });
 
 test('the server had nothing to complain about', () => {
