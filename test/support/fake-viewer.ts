@@ -24,6 +24,8 @@ export interface SeenCursor {
   readonly rgba: Buffer;
 }
 
+const LAST_RECT = -224;
+
 export class FakeViewer {
   readonly state = new DecoderState();
   width = 0;
@@ -243,7 +245,7 @@ export class FakeViewer {
   async #framebufferUpdate(): Promise<SeenRect[]> {
     const count = (await this.read(3)).readUInt16BE(1);
     const rects: SeenRect[] = [];
-    for (let i = 0; i < count; i++) {
+    for (let i = 0; count === 0xffff || i < count; i++) {
       const header = await this.read(12);
       const [x, y, width, height] = [0, 2, 4, 6].map((at) => header.readUInt16BE(at)) as [
         number,
@@ -252,6 +254,7 @@ export class FakeViewer {
         number,
       ];
       const encoding = header.readInt32BE(8);
+      if (encoding === LAST_RECT && count === 0xffff) break;
       if (encoding < 0) {
         this.pseudo.push([encoding, x, y, width, height]);
         await this.#pseudo(encoding, { x, y, width, height });

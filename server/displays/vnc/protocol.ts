@@ -26,6 +26,8 @@ export const QEMU_AUDIO_SET_FORMAT = 2;
 
 /** Server to client. */
 export const FRAMEBUFFER_UPDATE = 0;
+/** A number of rectangles that means: until LastRect. */
+export const UNTIL_LAST_RECT = 0xffff;
 export const END_OF_CONTINUOUS_UPDATES = 150;
 export const SERVER_FENCE = 248;
 
@@ -36,6 +38,7 @@ export const ENCODING_ZRLE = 16;
 export const ENCODING_JPEG_QUALITY_0 = -32;
 export const ENCODING_JPEG_QUALITY_9 = -23;
 export const ENCODING_DESKTOP_SIZE = -223;
+export const ENCODING_LAST_RECT = -224;
 export const ENCODING_CURSOR = -239;
 export const ENCODING_COMPRESS_LEVEL_0 = -256;
 export const ENCODING_COMPRESS_LEVEL_9 = -247;

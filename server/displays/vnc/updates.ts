@@ -6,7 +6,7 @@
 import type { Rect } from '../display.ts';
 import type { Canvas, Follower, Moved } from '../viewing/canvas.ts';
 import type { KeyboardLeds } from '../viewing/messages.ts';
-import { TileSet } from '../viewing/tiles.ts';
+import { TILE, TileSet } from '../viewing/tiles.ts';
 import { rectHeader } from './encodings/encoder.ts';
 import {
   type EncodedRects,
@@ -24,6 +24,8 @@ import type { ViewerStream } from './viewer-stream.ts';
 
 /** A larger picture comes in several updates: this is what the memory of a viewer is bounded by. */
 const MAX_UPDATE_PIXELS = 2 ** 21;
+/** The first piece of an update that is sent in pieces; each is twice as large as the one before. */
+const FIRST_PIECE_PIXELS = 2 ** 15;
 /** Updates that a viewer who wants them all has not confirmed. */
 const MAX_UNCONFIRMED_UPDATES = 4;
 const NOWHERE: Rect = { x: 0, y: 0, width: 0, height: 0 };
@@ -64,6 +66,8 @@ export class Updates implements Follower {
   /** The part that the viewer asked for, and the part it wants whenever it changes. */
   #requested: Rect | undefined;
   #continuous: Rect | undefined;
+  /** Of these, what the update that is made now is for. */
+  #asked: Rect | undefined;
   /** Since the last update was begun, something has changed. */
   #isNews = false;
   #isSending = false;
@@ -235,10 +239,9 @@ export class Updates implements Follower {
         this.#isNews = false;
         // What has been flushed meanwhile comes along: followers are told of it, and this is one.
         this.#canvas.absorb();
-        const parts = await this.#makeUpdate();
+        const isSent = await this.#sendUpdate();
         if (this.#hasEnded) return;
-        if (parts) {
-          this.#options.stream.write(...parts);
+        if (isSent) {
           this.#options.onUpdate();
           this.#isNews = true;
         }
@@ -249,23 +252,45 @@ export class Updates implements Follower {
     }
   }
 
-  /** What there is to tell, as the bytes of a FramebufferUpdate; undefined when there is nothing. */
-  async #makeUpdate(): Promise<Uint8Array[] | undefined> {
+  /** Sends what there is to tell as a FramebufferUpdate; false when there is nothing. */
+  async #sendUpdate(): Promise<boolean> {
+    const requested = this.#requested;
+    // What is asked for from here on is for the next update: some viewers ask again while one comes.
+    this.#requested = undefined;
+    this.#asked = requested ?? this.#continuous;
     const size = this.#sizeRect();
+    const isAnswer = await this.#sendRects(size);
+    // Who asked for pixels is not answered with nothing, or with a size alone.
+    if (requested && (!isAnswer || size))
+      this.#requested = this.#requested ? union(requested, this.#requested) : requested;
+    return isAnswer;
+  }
+
+  async #sendRects(size: Buffer | undefined): Promise<boolean> {
     // After a change of the size the rest comes with the next update.
     const rects = size ? [size] : [...this.#pseudoRects(), ...this.#copyRect()];
-    const encoded = size ? undefined : await this.#encodeDirty();
-    const count = rects.length + (encoded?.count ?? 0);
-    if (count === 0) return undefined;
-    const header = Buffer.alloc(4);
-    header[0] = rfb.FRAMEBUFFER_UPDATE;
-    header.writeUInt16BE(count, 2);
-    const parts = [header, ...rects, ...(encoded?.parts ?? [])];
-    // Who asked for pixels is not answered with a size alone.
-    if (!size) this.#requested = undefined;
-    if (!this.#continuous || !this.#has(rfb.ENCODING_FENCE)) return parts;
-    this.#unconfirmed++;
-    return [...parts, CONFIRM_ME];
+    const inPieces = !size && this.#has(rfb.ENCODING_LAST_RECT);
+    let pixels = inPieces ? FIRST_PIECE_PIXELS : MAX_UPDATE_PIXELS;
+    let encoded = size ? undefined : await this.#encodeDirty(pixels);
+    if (this.#hasEnded || (rects.length === 0 && !encoded)) return false;
+    const { stream } = this.#options;
+    const count = inPieces && encoded ? rfb.UNTIL_LAST_RECT : rects.length + (encoded?.count ?? 0);
+    stream.write(updateHeader(count), ...rects, ...(encoded?.parts ?? []));
+    if (count === rfb.UNTIL_LAST_RECT) {
+      // While the viewer draws one piece, the next is made. What has moved comes before pixels, and so in another update.
+      for (let sent = pixels; encoded && sent < MAX_UPDATE_PIXELS && !this.#move; sent += pixels) {
+        pixels *= 2;
+        encoded = await this.#encodeDirty(pixels);
+        if (this.#hasEnded) return false;
+        if (encoded) stream.write(...encoded.parts);
+      }
+      stream.write(LAST_RECT);
+    }
+    if (this.#continuous && this.#has(rfb.ENCODING_FENCE)) {
+      this.#unconfirmed++;
+      stream.write(CONFIRM_ME);
+    }
+    return true;
   }
 
   /** The present size, if the viewer has to hear of it and understands. */
@@ -343,8 +368,7 @@ export class Updates implements Follower {
   #copyRect(): Uint8Array[] {
     const move = this.#move;
     if (!move) return [];
-    const asked = this.#requested ?? this.#continuous;
-    if (!asked || !contains(asked, move.to) || !this.usesMoves) {
+    if (!this.#asked || !contains(this.#asked, move.to) || !this.usesMoves) {
       this.#forgetMove();
       return [];
     }
@@ -355,8 +379,8 @@ export class Updates implements Follower {
     return [rect];
   }
 
-  async #encodeDirty(): Promise<EncodedRects | undefined> {
-    const wanted = this.#takeDirty();
+  async #encodeDirty(maxPixels: number): Promise<EncodedRects | undefined> {
+    const wanted = this.#takeDirty(maxPixels);
     if (wanted.length === 0) return undefined;
     this.#encoder ??= this.#chooseEncoder();
     return await this.#encoder.encode(this.#image(wanted), wanted);
@@ -382,11 +406,10 @@ export class Updates implements Follower {
     return named === undefined ? undefined : named - first;
   }
 
-  /** What is to be sent now, as much as fits into one update. Tiles are sent whole, so that none is never done. */
-  #takeDirty(): Rect[] {
+  /** What is to be sent now, at most so many pixels, or a row of tiles. Tiles are sent whole, so that none is never done. */
+  #takeDirty(maxPixels: number): Rect[] {
     const limit = { ...NOWHERE, width: this.#width, height: this.#height };
-    const asked = this.#requested ?? this.#continuous;
-    const seen = asked && intersection(asked, limit);
+    const seen = this.#asked && intersection(this.#asked, limit);
     if (!seen || this.#dirty.isEmpty) return [];
     const region = wholeTiles(seen);
     const taken: Rect[] = [];
@@ -394,8 +417,8 @@ export class Updates implements Follower {
     for (const dirty of this.#dirty.rects()) {
       const rect = intersection(dirty, region);
       if (!rect) continue;
-      for (const part of cut(rect)) {
-        if (pixels > 0 && pixels + part.width * part.height > MAX_UPDATE_PIXELS) return taken;
+      for (const part of cut(rect, maxPixels)) {
+        if (pixels > 0 && pixels + part.width * part.height > maxPixels) return taken;
         pixels += part.width * part.height;
         this.#dirty.remove(part);
         const visible = intersection(part, limit);
@@ -413,13 +436,22 @@ export class Updates implements Follower {
   }
 }
 
-/** Pieces that each fit into an update, cut where tiles end. */
-function* cut(rect: Rect): Generator<Rect> {
-  const rows = Math.max(16, Math.floor(MAX_UPDATE_PIXELS / rect.width / 16) * 16);
+/** Pieces of at most so many pixels, or a row of tiles, cut where tiles end. */
+function* cut(rect: Rect, maxPixels: number): Generator<Rect> {
+  const rows = Math.max(1, Math.floor(maxPixels / rect.width / TILE)) * TILE;
   for (let y = 0; y < rect.height; y += rows) {
     yield { ...rect, y: rect.y + y, height: Math.min(rows, rect.height - y) };
   }
 }
+
+function updateHeader(rects: number): Buffer {
+  const header = Buffer.alloc(4);
+  header[0] = rfb.FRAMEBUFFER_UPDATE;
+  header.writeUInt16BE(rects, 2);
+  return header;
+}
+
+const LAST_RECT = rectHeader(NOWHERE, rfb.ENCODING_LAST_RECT);
 
 /** A fence that comes back when the viewer has done everything before it: one byte of payload says that it is ours. */
 const CONFIRM_ME = Buffer.from([rfb.SERVER_FENCE, 0, 0, 0, 0x80, 0, 0, rfb.FENCE_BLOCK_BEFORE, 1, 0]);

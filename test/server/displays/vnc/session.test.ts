@@ -19,6 +19,7 @@ const COPY_RECT = 1;
 const TIGHT = 7;
 const ZRLE = 16;
 const DESKTOP_SIZE = -223;
+const LAST_RECT = -224;
 const CURSOR = -239;
 const EXTENDED_KEY = -258;
 const POINTER_MOTION = -257;
@@ -306,6 +307,47 @@ describe('a viewer', () => {
     expect([updates > 0, updates <= 4]).toEqual([true, true]);
     viewer.close();
     await reading;
+  });
+
+  test.each([RAW, ZRLE, TIGHT])(
+    'that knows LastRect gets large updates in pieces, with encoding %d',
+    async (encoding) => {
+      const painted = new Painted(screen, 1000, 700);
+      painted.draw(painted.whole, texture);
+      const viewer = await connect(encoding, LAST_RECT, COPY_RECT, CURSOR);
+      viewer.request(false);
+      const rects = await viewer.update();
+      expect(rects.length).toBeGreaterThan(4);
+      expect(viewer.picture.equals(painted.rgba)).toBe(true);
+      // What changes and moves while pieces go out is right in the end.
+      for (let round = 1; round < 12; round++) {
+        painted.draw({ x: 0, y: 0, width: 1000, height: 300 }, [round, 0, 0]).flush();
+        viewer.request();
+        const update = viewer.update();
+        for (let step = 0; step < 4; step++) {
+          await new Promise((resolve) => setImmediate(resolve));
+          painted.scroll({ x: 0, y: 0, width: 1000, height: 700 }, -13, [0, round, step]).flush();
+        }
+        await update;
+        await viewer.updatesUntil(() => viewer.picture.equals(painted.rgba));
+      }
+    },
+  );
+
+  test('that asks again while an update comes gets another one', async () => {
+    const painted = new Painted(screen, 800, 600);
+    painted.draw(painted.whole, texture);
+    const viewer = await connect(TIGHT);
+    for (let round = 0; round < 5; round++) {
+      viewer.request(false);
+      viewer.request();
+      const first = viewer.update();
+      await new Promise((resolve) => setTimeout(resolve, 2));
+      viewer.request();
+      await first;
+      painted.draw({ x: round, y: 0, width: 1, height: 1 }, [round, 1, 1]).flush();
+      await viewer.update();
+    }
   });
 
   test('that can copy is told what was scrolled, and gets the rest as pixels', async () => {
