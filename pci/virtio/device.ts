@@ -16,6 +16,8 @@ export interface DriverSession {
   readonly features: bigint;
   /** By queue index; undefined where the driver did not enable the queue, which is its right. */
   readonly queues: readonly (SplitQueue | undefined)[];
+  /** The device was broken, or reset: nothing reaches this driver any more. */
+  readonly isOver: boolean;
   /** Asks for another `run` of this queue, because something the device kept back can be answered now. */
   wake(index: number): void;
 }

@@ -456,7 +456,15 @@ export class VirtioPciFunction implements PciFunction {
             })
           : undefined,
       );
-      const session: DriverSession = { features, queues, wake: (index) => this.#wakeQueue(session, index) };
+      const isCurrent = () => this.#session === session;
+      const session: DriverSession = {
+        features,
+        queues,
+        get isOver() {
+          return !isCurrent();
+        },
+        wake: (index) => this.#wakeQueue(session, index),
+      };
       this.#session = session;
     } catch (error) {
       if (!(error instanceof QueueBroken)) throw error;

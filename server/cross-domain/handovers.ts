@@ -96,6 +96,8 @@ export class Handovers {
     const handover = new Handover(resource.export());
     this.#made++;
     this.#byResource.set(resource.identity, handover);
+    // Nobody tells when the guest gives up its memory.
+    this.lookLater();
     return handover;
   }
 
@@ -104,7 +106,7 @@ export class Handovers {
     this.#look ??= setInterval(() => {
       this.#findOrphans();
       this.#lookAtOrphans();
-      if (this.#orphans.length > 0) return;
+      if (this.#orphans.length > 0 || this.#byResource.size > 0) return;
       clearInterval(this.#look);
       this.#look = undefined;
     }, LOOK_MS).unref();

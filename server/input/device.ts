@@ -114,12 +114,13 @@ export abstract class InputDevice implements VirtioDevice {
   /** Resolves when the guest has taken most of what waits, or is not waited for any more. */
   drained(): Promise<void> {
     if (this.#isGivenUp || this.#events.length <= HIGH_WATER_EVENTS / 2) return Promise.resolve();
+    this.#patience ??= setTimeout(() => this.#giveUp(), STALL_MS);
     return new Promise((resolve) => this.#waiting.push(resolve));
   }
 
   /** Whether a driver of the guest listens. */
   get hasDriver(): boolean {
-    return this.#session !== undefined;
+    return this.#session !== undefined && !this.#session.isOver;
   }
 
   /**
@@ -127,7 +128,7 @@ export abstract class InputDevice implements VirtioDevice {
    * `timeoutMs`, or has lost reports, or its driver goes.
    */
   delivered(timeoutMs: number): Promise<boolean> {
-    if (!this.#session || this.#isGivenUp) return Promise.resolve(false);
+    if (!this.hasDriver || this.#isGivenUp) return Promise.resolve(false);
     if (this.#events.length === 0) return Promise.resolve(true);
     const upTo = this.#counters.delivered + this.#events.length;
     return new Promise((resolve) => {
@@ -202,7 +203,7 @@ export abstract class InputDevice implements VirtioDevice {
    * `drained` before the next one.
    */
   protected report(happened: readonly InputEvent[] = []): boolean {
-    if (!this.#session) {
+    if (!this.#session || this.#session.isOver) {
       this.#counters.unheard++;
       return true;
     }

@@ -27,6 +27,9 @@ const LED_NAMES = new Map<number, keyof Leds>([
   [LED_SCROLLL, 'scrollLock'],
 ]);
 
+const isSame = (a: Leds | undefined, b: Leds | undefined) =>
+  a?.numLock === b?.numLock && a?.capsLock === b?.capsLock && a?.scrollLock === b?.scrollLock;
+
 export class KeyboardDevice extends InputDevice {
   #leds: Leds | undefined;
   #heardLeds: Leds | undefined;
@@ -77,7 +80,7 @@ export class KeyboardDevice extends InputDevice {
   }
 
   protected override statusTaken(): void {
-    if (this.#leds === this.#heardLeds) return;
+    if (isSame(this.#leds, this.#heardLeds)) return;
     this.#leds = this.#heardLeds;
     for (const listener of [...this.#listeners]) listener();
   }

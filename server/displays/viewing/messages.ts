@@ -200,6 +200,7 @@ export type FromViewing =
   | { readonly type: 'refusal'; readonly id: number; readonly code: string; readonly message: string }
   | { readonly type: 'changed'; readonly change: Change }
   | { readonly type: 'resize'; readonly display: number; readonly width: number; readonly height: number }
+  | { readonly type: 'inputNewsTaken' }
   | { readonly type: 'inputOpen'; readonly client: number; readonly name: string }
   | { readonly type: 'input'; readonly client: number; readonly events: readonly InputEvent[] }
   | { readonly type: 'inputClose'; readonly client: number }

@@ -15,12 +15,10 @@ export function seatInput(seat: Seat, keyboardLayout: InputNews['keyboardLayout'
       const client = seat.open(name);
       return {
         async take(events) {
-          let hasRoom = true;
           for (const event of events) {
-            const taken = event.type === 'key' ? client.key(event.code, event.down) : client.pointer(event);
-            hasRoom &&= taken;
+            const hasRoom = event.type === 'key' ? client.key(event.code, event.down) : client.pointer(event);
+            if (!hasRoom) await client.drained();
           }
-          if (!hasRoom) await client.drained();
         },
         close: () => client.close(),
       };

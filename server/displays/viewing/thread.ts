@@ -166,7 +166,10 @@ export class ViewingThread implements Stage {
     return {
       send: (event) => waiting.send(event),
       close: () => {
-        if (this.#clients.delete(id)) this.#port.postMessage({ type: 'inputClose', client: id });
+        if (!this.#clients.delete(id)) return;
+        // Who types and leaves has typed.
+        waiting.postAll();
+        this.#port.postMessage({ type: 'inputClose', client: id });
       },
     };
   }
@@ -192,6 +195,7 @@ export class ViewingThread implements Stage {
         for (const resolve of this.#summaryListeners.splice(0)) resolve(message.summaries);
         break;
       case 'input':
+        this.#port.postMessage({ type: 'inputNewsTaken' });
         this.input = message.news;
         for (const listener of this.#inputListeners) listener();
         break;
@@ -217,6 +221,8 @@ export class ViewingThread implements Stage {
       if (news.frame) closeSync(news.frame.fd);
       return;
     }
+    // Said before the device thread heard that somebody looks again; the first of what it says then has the frame.
+    if (!watched.canvas && news.frame === undefined) return;
     watched.canvas ??= new Canvas(display, news.mode);
     watched.canvas.update(news);
     for (const resolve of watched.waiting.splice(0)) resolve(watched.canvas);
@@ -328,7 +334,7 @@ class WaitingInput {
 
   send(event: InputEvent): boolean {
     this.#events.push(event);
-    if (!this.#isOnItsWay) this.#postAll();
+    if (!this.#isOnItsWay) this.postAll();
     return this.#events.length < MAX_WAITING_EVENTS;
   }
 
@@ -336,11 +342,12 @@ class WaitingInput {
     this.#isOnItsWay = false;
     if (this.#events.length === 0) return;
     const wasFull = this.#events.length >= MAX_WAITING_EVENTS;
-    this.#postAll();
+    this.postAll();
     if (wasFull) this.#onRoom();
   }
 
-  #postAll(): void {
+  postAll(): void {
+    if (this.#events.length === 0) return;
     this.#isOnItsWay = true;
     this.#post(this.#events);
     this.#events = [];

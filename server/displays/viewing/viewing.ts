@@ -64,6 +64,8 @@ export interface ViewingOptions {
 
 /** After a failure: not at once, so that one that comes back at every start does not keep a processor busy. */
 const RESTART_MS = 1000;
+/** A thread that has not left by then is ended. */
+const CLOSE_MS = 3000;
 
 type ThreadPort = Port<FromViewing, ToViewing>;
 
@@ -84,6 +86,10 @@ export class Viewing {
   readonly #feeds: ScreenFeed[];
   readonly #pending = new Map<number, Pending>();
   readonly #clients = new Map<number, InputSinkClient>();
+  /** What each of them does, one thing after the other. */
+  readonly #doing = new Map<InputSinkClient, Promise<void>>();
+  /** One piece of news is on its way at a time. */
+  #inputNews: 'told' | 'on its way' | 'stale' = 'told';
   readonly #listeners = new Map<number, Set<(change: Change) => void>>();
   #thread: Thread | undefined;
   #stopInputNews: (() => void) | undefined;
@@ -92,6 +98,7 @@ export class Viewing {
   #restart: NodeJS.Timeout | undefined;
   #nextId = 1;
   #closed: (() => void) | undefined;
+  #isClosing = false;
 
   constructor(options: ViewingOptions) {
     this.#options = options;
@@ -139,11 +146,13 @@ export class Viewing {
   }
 
   async close(): Promise<void> {
+    this.#isClosing = true;
     clearTimeout(this.#restart);
     const thread = this.#thread;
     if (!thread) return;
     const closed = new Promise<void>((resolve) => {
       this.#closed = resolve;
+      setTimeout(resolve, CLOSE_MS).unref();
     });
     this.#post({ type: 'close' });
     await closed;
@@ -173,14 +182,25 @@ export class Viewing {
       log.error({ err: error }, 'viewing failed: internal error');
       this.#lose(new ViewingError('internal', 'viewing failed'));
       clearTimeout(this.#restart);
-      this.#restart = setTimeout(() => void this.#startAgain(), RESTART_MS);
+      if (!this.#isClosing) this.#restart = setTimeout(() => void this.#startAgain(), RESTART_MS);
     });
     if (input) {
-      const tell = () => thread.port.postMessage({ type: 'input', news: input.news });
-      this.#stopInputNews = input.onNews(tell);
-      tell();
+      this.#inputNews = 'told';
+      this.#stopInputNews = input.onNews(() => this.#tellInput(thread));
+      this.#tellInput(thread);
     }
     return thread;
+  }
+
+  #tellInput({ port }: Thread): void {
+    const { input } = this.#options;
+    if (!input) return;
+    if (this.#inputNews !== 'told') {
+      this.#inputNews = 'stale';
+      return;
+    }
+    this.#inputNews = 'on its way';
+    port.postMessage({ type: 'input', news: input.news });
   }
 
   /** Viewers have to come back, and can; programs that follow a display go on. */
@@ -239,6 +259,12 @@ export class Viewing {
       case 'resize':
         this.#resize(message.display, message.width, message.height);
         break;
+      case 'inputNewsTaken': {
+        const isStale = this.#inputNews === 'stale';
+        this.#inputNews = 'told';
+        if (isStale && this.#thread) this.#tellInput(this.#thread);
+        break;
+      }
       case 'inputOpen': {
         const client = this.#options.input?.open(message.name);
         if (client) this.#clients.set(message.client, client);
@@ -247,10 +273,12 @@ export class Viewing {
       case 'input':
         void this.#input(message.client, message.events);
         break;
-      case 'inputClose':
-        this.#clients.get(message.client)?.close();
+      case 'inputClose': {
+        const client = this.#clients.get(message.client);
         this.#clients.delete(message.client);
+        if (client) void this.#do(client, async () => client.close());
         break;
+      }
       case 'log':
         this.#options.log[message.level](message.fields, message.message);
         break;
@@ -269,8 +297,17 @@ export class Viewing {
   }
 
   async #input(client: number, events: readonly InputEvent[]): Promise<void> {
-    await this.#clients.get(client)?.take(events);
+    const sink = this.#clients.get(client);
+    if (sink) await this.#do(sink, () => sink.take(events));
     this.#post({ type: 'inputTaken', client });
+  }
+
+  /** After everything that the client has done before. */
+  async #do(client: InputSinkClient, step: () => Promise<void>): Promise<void> {
+    const done = (this.#doing.get(client) ?? Promise.resolve()).then(step);
+    this.#doing.set(client, done);
+    await done;
+    if (this.#doing.get(client) === done) this.#doing.delete(client);
   }
 
   /** A size that no EDID can describe is the viewer's mistake, and nothing happens. */

@@ -282,6 +282,15 @@ describe('a guest that is slow', () => {
     expect(machine.device.counters.waiting).toBe(0);
   });
 
+  test('with less than makes senders wait is not waited for longer either', async () => {
+    const machine = keyboard().bringUp(0);
+    for (let taps = 0; taps < HIGH_WATER_EVENTS / 4 - 10; taps++) expect(tap(machine, A)).toBe(true);
+    const drained = machine.device.drained();
+    expect(await settled(drained)).toBe(false);
+    vi.advanceTimersByTime(1000);
+    expect(await settled(drained)).toBe(true);
+  });
+
   test('never costs more than the queue, also with senders that do not wait', () => {
     const machine = keyboard().bringUp(0);
     for (let i = 0; i < MAX_QUEUED_EVENTS; i++) tap(machine, A);
@@ -315,9 +324,12 @@ describe('LEDs', () => {
     machine.driver.reset();
     expect(machine.device.leds).toBe(undefined);
     expect(heard).toHaveLength(3);
+    machine.bringUp();
+    for (let i = 0; i < 10; i++) machine.sendStatus(led(1, 1));
+    expect(heard).toHaveLength(4);
     stop();
-    machine.bringUp().sendStatus(led(1, 1));
-    expect(heard).toHaveLength(3);
+    machine.sendStatus(led(1, 0));
+    expect(heard).toHaveLength(4);
   });
 
   test('other events and other lamps are taken and mean nothing', () => {

@@ -516,6 +516,17 @@ describe('input', () => {
     expect(presses.length).toBe(64);
   });
 
+  test('of a viewer that types and leaves at once is all of it', async () => {
+    const viewer = await connect(RAW, EXTENDED_KEY);
+    for (const scancode of [30, 31, 32, 33]) {
+      viewer.extendedKey(0, scancode, true);
+      viewer.extendedKey(0, scancode, false);
+    }
+    viewer.stream.end();
+    await until(() => clients.length === 0 && events.length > 0);
+    expect(typed()).toEqual(['+30', '-30', '+31', '-31', '+32', '-32', '+33', '-33']);
+  });
+
   test('of a viewer that leaves is closed', async () => {
     const viewer = await connect(RAW);
     await until(() => clients.length === 1);
