@@ -199,7 +199,7 @@ function choice<T extends string>(name: string, value: unknown, choices: readonl
 }
 
 function displayNumber(value: unknown): number {
-  const index = Number(value);
+  const index = value === '' ? Number.NaN : Number(value);
   if (!Number.isInteger(index) || index < 0 || index >= MAX_DISPLAYS) {
     throw new UsageError(`display ${value} is not a number from 0 to ${MAX_DISPLAYS - 1}`);
   }
@@ -242,6 +242,7 @@ function vncConfigs(args: Arguments, displays: number): VncConfig[] {
     throw new UsageError('--vnc-password-file needs --vnc');
   return addresses.map((one, index) => {
     const [where = '', ...rest] = one.split(',display=');
+    if (rest.length > 1) throw new UsageError(`--vnc ${one} names several displays`);
     const display = displayNumber(rest[0] ?? Math.min(index, displays - 1));
     if (display >= displays) throw new UsageError(`--vnc ${one}: there is no display ${display}`);
     const address = parseAddress(where);

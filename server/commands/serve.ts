@@ -1,7 +1,7 @@
 /** `vfio-user-gpu serve`: be the device until told to stop. */
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
-import { endianness } from 'node:os';
+import { endianness, hostname } from 'node:os';
 import { sendDatagram } from '../../native/index.ts';
 import { isLocal, type ServeConfig, UsageError } from '../cli.ts';
 import type { CrossDomainOptions } from '../cross-domain/component.ts';
@@ -74,7 +74,11 @@ export async function serve(config: ServeConfig, version: string): Promise<numbe
       opened.push(api);
     }
     announce(log, config);
-    for (const { what, ...where } of pages) log.info(where, what);
+    for (const { what, secretLinks, ...where } of pages) {
+      log.info(where, what);
+      // Not for the log, and not to be lost with it.
+      for (const link of secretLinks ?? []) process.stdout.write(`${link}\n`);
+    }
     const reason = await stop.promise;
     if (reason instanceof Error) log.error({ err: reason }, 'leaving after an internal error');
     else log.info({ reason }, 'leaving');
@@ -88,7 +92,7 @@ export async function serve(config: ServeConfig, version: string): Promise<numbe
 async function openForViewers(
   viewing: Viewing,
   { vnc, web, tls }: ServeConfig,
-): Promise<{ what: string; [where: string]: unknown }[]> {
+): Promise<{ what: string; secretLinks?: readonly string[]; [where: string]: unknown }[]> {
   const servers = vnc.map(async ({ address, display, password }) => {
     const found = await viewing.listen({ kind: 'vnc', address, display, password, tls });
     return { what: 'VNC', address: addressText(found), display };
@@ -97,9 +101,13 @@ async function openForViewers(
     const token = () => randomBytes(TOKEN_BYTES).toString('base64url');
     const tokens = isLocal(address) ? undefined : { control: token(), view: token() };
     const found = await viewing.listen({ kind: 'web', address, tokens, tls });
-    const link = (path: string, secret: string | undefined) =>
-      `${tls ? 'https' : 'http'}://${addressText(found)}/${path}${secret === undefined ? '' : `?token=${secret}`}`;
-    return { what: 'web page', url: link('', tokens?.control), viewUrl: link('view', tokens?.view) };
+    const url = `${tls ? 'https' : 'http'}://${addressText(found)}/`;
+    const known = { what: 'web page', url, viewUrl: `${url}view` };
+    if (!tokens) return known;
+    const anybody = 'host' in found && ['0.0.0.0', '::'].includes(found.host);
+    const reachable = anybody ? url.replace(/\/\/.*:/, `//${hostname()}:`) : url;
+    const secretLinks = [`${reachable}?token=${tokens.control}`, `${reachable}view?token=${tokens.view}`];
+    return { ...known, secretLinks };
   };
   return await Promise.all([...servers, ...(web ? [page(web)] : [])]);
 }

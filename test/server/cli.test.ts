@@ -160,6 +160,8 @@ describe('serve', () => {
     ['--vnc 0.0.0.0:5900', 'can be reached from other machines'],
     ['--vnc host.example:5900', 'can be reached from other machines'],
     ['--vnc 127.0.0.1:5900,display=1', 'there is no display 1'],
+    ['--vnc 127.0.0.1:5900,display=', 'display  is not a number'],
+    ['--vnc 127.0.0.1:5900,display=0,display=0', 'names several displays'],
     ['--vnc-password-file /dev/null', 'begins with an empty line'],
     ['--vnc 127.0.0.1:5900 --vnc-password-file /no/such', 'no such file'],
     ['--web :::1', 'not an address'],

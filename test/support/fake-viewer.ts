@@ -201,6 +201,11 @@ export class FakeViewer {
     }
   }
 
+  /** Reads messages of any kind until something is so. */
+  async messagesUntil(isRight: () => boolean): Promise<void> {
+    while (!isRight()) await this.#message();
+  }
+
   /** Asks again and again, until the picture is as it should be. */
   async updatesUntil(isRight: () => boolean): Promise<void> {
     while (!isRight()) {

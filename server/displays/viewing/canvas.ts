@@ -58,6 +58,7 @@ export class Canvas {
   version = 0;
   readonly #followers = new Set<Follower>();
   #mapping: Mapping | undefined;
+  #isTelling = false;
   #damage: SharedDamage | undefined;
   /** For `#copyForMoves`: new memory costs more than the copy. */
   #before = new Uint8Array();
@@ -100,7 +101,7 @@ export class Canvas {
     const moved = (Object.keys(cursor) as (keyof CursorState)[]).some((key) => cursor[key] !== before[key]);
     if (!cursorImage && !moved) return;
     this.version++;
-    for (const follower of this.#followers) follower.cursorChanged(cursorImage !== undefined);
+    this.#tell((follower) => follower.cursorChanged(cursorImage !== undefined));
   }
 
   /** Something was flushed: looks at it if anybody could use it, so that slow viewers cost nothing. */
@@ -114,7 +115,8 @@ export class Canvas {
 
   /** Looks at what was flushed since the last time, and tells of what is different. */
   absorb(): void {
-    if (!this.#damage?.isNoted || !this.#mapping) return;
+    // Followers hear of one change after the other: what comes while they are told of one has been noted anyway.
+    if (!this.#damage?.isNoted || !this.#mapping || this.#isTelling) return;
     const flushed = new TileSet(this.width, this.height);
     this.#damage.take(flushed);
     const changed = new TileSet(this.width, this.height);
@@ -124,7 +126,7 @@ export class Canvas {
     if (changed.isEmpty) return;
     this.version++;
     const moved = before && this.#findMove(before, changed);
-    for (const follower of this.#followers) follower.changed(changed, moved);
+    this.#tell((follower) => follower.changed(changed, moved));
   }
 
   /** A copy of a part, with the cursor if asked for. Rows without padding. */
@@ -142,6 +144,15 @@ export class Canvas {
     this.#mapping?.close();
     this.#mapping = undefined;
     this.#damage = undefined;
+  }
+
+  #tell(say: (follower: Follower) => void): void {
+    this.#isTelling = true;
+    try {
+      for (const follower of this.#followers) say(follower);
+    } finally {
+      this.#isTelling = false;
+    }
   }
 
   #replace(frame: FrameInfo | null): void {
@@ -166,7 +177,7 @@ export class Canvas {
     if (isResized) {
       if (this.#mapping) this.#compare(this.whole, new TileSet(width, height));
       this.version++;
-      for (const follower of this.#followers) follower.resized();
+      this.#tell((follower) => follower.resized());
       return;
     }
     const changed = new TileSet(width, height);
@@ -175,7 +186,7 @@ export class Canvas {
     if (isOtherOrder || !frame) changed.addAll();
     if (changed.isEmpty) return;
     this.version++;
-    for (const follower of this.#followers) follower.changed(changed);
+    this.#tell((follower) => follower.changed(changed));
   }
 
   #copyTo(bytes: Uint8Array, { x, y, width, height }: Rect): void {

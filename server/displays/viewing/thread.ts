@@ -304,6 +304,7 @@ export class ViewingThread implements Stage {
 
   async #listen(options: ListenOptions): Promise<Address> {
     const listener = await openListener(this, options);
+    if (this.#isClosed) await listener.close();
     this.#listeners.push(listener);
     return listener.address;
   }

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import type { SecureContext } from 'node:tls';
 import * as rfb from './protocol.ts';
 import { Refusal } from './refusal.ts';
-import type { ViewerStream } from './viewer-stream.ts';
+import { StreamEnded, type ViewerStream } from './viewer-stream.ts';
 import { CHALLENGE_BYTES, isRightResponse, type PasswordGate } from './vnc-auth.ts';
 
 export interface Security {
@@ -73,7 +73,8 @@ async function authenticate(
   const challenge = randomBytes(CHALLENGE_BYTES);
   stream.write(challenge);
   const response = await stream.read(CHALLENGE_BYTES);
-  await gate?.turn();
+  await gate?.turn(() => stream.hasEnded);
+  if (stream.hasEnded) throw new StreamEnded('the viewer left');
   const result = Buffer.alloc(4);
   if (isRightResponse(password, challenge, response)) {
     stream.write(result);

@@ -147,9 +147,11 @@ export class VncSession {
     switch (type) {
       case rfb.SET_PIXEL_FORMAT: {
         const format = parsePixelFormat((await this.#stream.read(19)).subarray(3));
-        const colours = colourMapEntries(format);
-        if (colours) this.#stream.write(colours);
-        return updates.setFormat(format);
+        return await updates.between(() => {
+          const colours = colourMapEntries(format);
+          if (colours) this.#stream.answer(colours);
+          updates.setFormat(format);
+        });
       }
       case rfb.SET_ENCODINGS:
         return await this.#setEncodings(updates);
@@ -170,9 +172,10 @@ export class VncSession {
       }
       case rfb.ENABLE_CONTINUOUS_UPDATES: {
         const { flag: on, rect } = readRequest(await this.#stream.read(9));
-        updates.setContinuous(on ? rect : undefined);
-        if (!on) this.#stream.write(Buffer.from([rfb.END_OF_CONTINUOUS_UPDATES]));
-        return;
+        return await updates.between(() => {
+          updates.setContinuous(on ? rect : undefined);
+          if (!on) this.#stream.answer(Buffer.from([rfb.END_OF_CONTINUOUS_UPDATES]));
+        });
       }
       case rfb.CLIENT_FENCE:
         return await this.#fence(updates);
@@ -195,11 +198,13 @@ export class VncSession {
     const news = new Set(named.filter((encoding) => !this.#everNamed.has(encoding)));
     // Of those that mean nothing here it need not be known whether they are new.
     for (const encoding of rfb.ANNOUNCED_ENCODINGS) if (news.has(encoding)) this.#everNamed.add(encoding);
-    if (news.has(rfb.ENCODING_CONTINUOUS_UPDATES)) {
-      this.#stream.write(Buffer.from([rfb.END_OF_CONTINUOUS_UPDATES]));
-    }
-    if (news.has(rfb.ENCODING_FENCE)) this.#writeFence(rfb.FENCE_REQUEST, new Uint8Array());
-    updates.setEncodings(this.#encodings, news);
+    await updates.between(() => {
+      if (news.has(rfb.ENCODING_CONTINUOUS_UPDATES)) {
+        this.#stream.answer(Buffer.from([rfb.END_OF_CONTINUOUS_UPDATES]));
+      }
+      if (news.has(rfb.ENCODING_FENCE)) this.#writeFence(rfb.FENCE_REQUEST, new Uint8Array());
+      updates.setEncodings(this.#encodings, news);
+    });
   }
 
   async #fence(updates: Updates): Promise<void> {
@@ -210,7 +215,8 @@ export class VncSession {
     const payload = await this.#stream.read(length);
     if (flags & rfb.FENCE_REQUEST) {
       // Messages are done one after the other, so that there is nothing to wait for.
-      this.#writeFence(flags & (rfb.FENCE_BLOCK_BEFORE | rfb.FENCE_BLOCK_AFTER), payload);
+      const understood = flags & (rfb.FENCE_BLOCK_BEFORE | rfb.FENCE_BLOCK_AFTER);
+      await updates.between(() => this.#writeFence(understood, payload));
     } else if (length > 0) updates.confirm();
   }
 
@@ -219,7 +225,7 @@ export class VncSession {
     header[0] = rfb.SERVER_FENCE;
     header.writeUInt32BE(flags >>> 0, 4);
     header[8] = payload.length;
-    this.#stream.write(header, payload);
+    this.#stream.answer(header, payload);
   }
 
   async #setDesktopSize(updates: Updates): Promise<void> {

@@ -71,6 +71,9 @@ export class Updates implements Follower {
   /** Since the last update was begun, something has changed. */
   #isNews = false;
   #isSending = false;
+  /** Somebody else writes to the stream next. */
+  #isPaused = false;
+  #onIdle: () => void = () => {};
   #unconfirmed = 0;
   /** What is to be told with the next update, besides pixels. */
   #isSizeNews = false;
@@ -90,6 +93,7 @@ export class Updates implements Follower {
     this.#width = canvas.width;
     this.#height = canvas.height;
     this.#dirty = new TileSet(canvas.width, canvas.height);
+    this.#dirty.addAll();
     this.#stopFollowing = canvas.follow(this);
     stream.onDrain = () => this.#sendSoon();
   }
@@ -97,7 +101,24 @@ export class Updates implements Follower {
   close(): void {
     this.#hasEnded = true;
     this.#stopFollowing();
+    this.#onIdle();
     for (const encoder of this.#encoders.values()) encoder.close();
+  }
+
+  /** Does something between two updates; updates are messages that nothing else may be written into. */
+  async between(step: () => void): Promise<void> {
+    this.#isPaused = true;
+    if (this.#isSending && !this.#hasEnded) {
+      await new Promise<void>((resolve) => {
+        this.#onIdle = resolve;
+      });
+    }
+    try {
+      step();
+    } finally {
+      this.#isPaused = false;
+    }
+    this.#sendSoon();
   }
 
   // ---- what the viewer says ----
@@ -158,7 +179,7 @@ export class Updates implements Follower {
     const isAsked = this.#requested !== undefined || this.#continuous !== undefined;
     const isFree =
       !this.#isSending && !this.#options.stream.isBlocked && this.#unconfirmed < MAX_UNCONFIRMED_UPDATES;
-    return isAsked && isFree && !this.#hasEnded;
+    return isAsked && isFree && !this.#isPaused && !this.#hasEnded;
   }
 
   /** Copies are for viewers that have no cursor in the picture, which would be copied along. */
@@ -246,6 +267,7 @@ export class Updates implements Follower {
           this.#isNews = true;
         }
         this.#isSending = false;
+        this.#onIdle();
       }
     } catch (error) {
       if (!this.#hasEnded) this.#options.onFailure(error);
@@ -278,8 +300,10 @@ export class Updates implements Follower {
     stream.write(updateHeader(count), ...rects, ...(encoded?.parts ?? []));
     if (count === rfb.UNTIL_LAST_RECT) {
       // While the viewer draws one piece, the next is made. What has moved comes before pixels, and so in another update.
-      for (let sent = pixels; encoded && sent < MAX_UPDATE_PIXELS && !this.#move; sent += pixels) {
-        pixels *= 2;
+      // So does a size that the viewer has not heard of.
+      const isWhole = () => this.#move !== undefined || this.#isSizeNews;
+      for (let sent = pixels; encoded && sent < MAX_UPDATE_PIXELS && !isWhole(); sent += pixels) {
+        pixels = Math.min(2 * pixels, MAX_UPDATE_PIXELS - sent);
         encoded = await this.#encodeDirty(pixels);
         if (this.#hasEnded) return false;
         if (encoded) stream.write(...encoded.parts);
@@ -430,9 +454,16 @@ export class Updates implements Follower {
 
   /** The pixels, with the cursor in them for viewers that do not draw it. */
   #image(rects: readonly Rect[]): Image {
-    const { bytes, strideBytes, order, cursor, whole } = this.#canvas;
+    const { bytes, strideBytes, order, cursor, width } = this.#canvas;
     const isDrawn = !this.#drawsCursor && cursor.visible && rects.some((rect) => intersection(rect, cursor));
-    return { bytes: isDrawn ? this.#canvas.copy(whole, { cursor: true }) : bytes, strideBytes, order };
+    if (!isDrawn) return { bytes, strideBytes, order };
+    const { y, height } = rects.reduce(union);
+    return {
+      bytes: this.#canvas.copy({ x: 0, y, width, height }, { cursor: true }),
+      strideBytes,
+      order,
+      top: y,
+    };
   }
 }
 

@@ -3,6 +3,7 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { type SecureContext, TLSSocket } from 'node:tls';
 import type { ViewerCounter } from '../viewing/messages.ts';
+import { Refusal } from './refusal.ts';
 
 /** The other side has left, or is to be left. */
 export class StreamEnded extends Error {
@@ -10,12 +11,15 @@ export class StreamEnded extends Error {
 }
 
 const SKIPPED_AT_ONCE_BYTES = 4096;
+const MAX_UNREAD_ANSWER_BYTES = 2 ** 16;
 
 export class ViewerStream {
   readonly #counter: ViewerCounter;
   #stream: Duplex;
   #error: Error | undefined;
   #isBlocked = false;
+  /** Of answers, since the viewer does not read. */
+  #answeredBytes = 0;
   #onDrain: () => void = () => {};
   #wake: (() => void) | undefined;
 
@@ -41,7 +45,7 @@ export class ViewerStream {
     for (;;) {
       const bytes: Buffer | null = this.#stream.read(lengthBytes);
       if (bytes?.length === lengthBytes) return bytes;
-      if (bytes || this.#error || this.#stream.readableEnded || this.#stream.destroyed) {
+      if (bytes || this.hasEnded) {
         throw new StreamEnded(this.#error?.message ?? 'the viewer left');
       }
       await new Promise<void>((resolve) => {
@@ -65,6 +69,18 @@ export class ViewerStream {
       await this.read(part);
       left -= part;
     }
+  }
+
+  /** Whether there is nobody any more. */
+  get hasEnded(): boolean {
+    return this.#error !== undefined || this.#stream.readableEnded || this.#stream.destroyed;
+  }
+
+  /** Writes what the viewer has asked for by a message. @throws Refusal for one that asks and asks, and does not read */
+  answer(...parts: readonly Uint8Array[]): void {
+    if (this.#isBlocked) this.#answeredBytes += parts.reduce((sum, { length }) => sum + length, 0);
+    if (this.#answeredBytes > MAX_UNREAD_ANSWER_BYTES) throw new Refusal('the viewer asks and does not read');
+    this.write(...parts);
   }
 
   write(...parts: readonly Uint8Array[]): void {
@@ -102,6 +118,7 @@ export class ViewerStream {
     });
     this.#stream.on('drain', () => {
       this.#isBlocked = false;
+      this.#answeredBytes = 0;
       this.#onDrain();
     });
   }

@@ -32,9 +32,10 @@ export class PasswordGate {
   #last: Promise<void> = Promise.resolve();
   #delayMs = 0;
 
-  /** Resolves when an answer may be looked at. */
-  turn(): Promise<void> {
+  /** Resolves when an answer may be looked at. Who has left meanwhile is not waited for. */
+  turn(hasLeft: () => boolean): Promise<void> {
     this.#last = this.#last.then(async () => {
+      if (hasLeft()) return;
       const delayMs = this.#delayMs;
       this.#delayMs = 0;
       if (delayMs > 0) await sleep(delayMs, undefined, { ref: false });

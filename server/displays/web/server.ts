@@ -256,7 +256,9 @@ class WebServer {
   #refuseNonsense(error: NodeJS.ErrnoException, socket: Duplex): void {
     this.#stage.counters.web.refused++;
     this.#log.write('info', 'nonsense', { code: error.code }, 'something on the web port was not HTTP');
-    if (socket.writable && error.code !== 'ECONNRESET') socket.end(refusal(400), () => socket.destroy());
+    // What was no HTTP is told so; what did not even finish a handshake of TLS could not be told.
+    const isHttp = /^(HPE|ERR_HTTP)_/.test(error.code ?? '');
+    if (isHttp && socket.writable) socket.end(refusal(400), () => socket.destroy());
     else socket.destroy();
   }
 

@@ -16,6 +16,8 @@ export interface Image {
   readonly bytes: Uint8Array;
   readonly strideBytes: number;
   readonly order: PixelOrder;
+  /** Rows that are missing above; 0 by default. */
+  readonly top?: number;
 }
 
 /** Complete rectangles of a FramebufferUpdate: headers and data. The bytes belong to whoever asked for them. */

@@ -6,8 +6,12 @@ import type { Image } from './encoder.ts';
 const BYTES_PER_PIXEL = 4;
 
 /** The part of an image that a rectangle is. */
-export function pixelsOf({ bytes, strideBytes, order }: Image, { x, y, width, height }: Rect): Pixels {
-  return { bytes, offset: y * strideBytes + x * BYTES_PER_PIXEL, strideBytes, width, height, order };
+export function pixelsOf(
+  { bytes, strideBytes, order, top = 0 }: Image,
+  { x, y, width, height }: Rect,
+): Pixels {
+  const offset = (y - top) * strideBytes + x * BYTES_PER_PIXEL;
+  return { bytes, offset, strideBytes, width, height, order };
 }
 
 /**
@@ -31,10 +35,10 @@ export function bands(image: Image, rects: readonly Rect[], maxPixels: number, u
   });
 }
 
-function checkRect({ bytes, strideBytes }: Image, { x, y, width, height }: Rect): void {
-  const isSize = [x, y, width, height].every((value) => Number.isSafeInteger(value) && value >= 0);
+function checkRect({ bytes, strideBytes, top = 0 }: Image, { x, y, width, height }: Rect): void {
+  const isSize = [x, y - top, width, height].every((value) => Number.isSafeInteger(value) && value >= 0);
   const rowEnd = (x + width) * BYTES_PER_PIXEL;
-  const end = (y + height - 1) * strideBytes + rowEnd;
+  const end = (y - top + height - 1) * strideBytes + rowEnd;
   if (isSize && rowEnd <= strideBytes && end <= bytes.length) return;
   throw new RangeError(`${width}x${height} at ${x},${y} is not in the image`);
 }

@@ -126,6 +126,7 @@ function switchTo(next: number): void {
   display = next;
   const old = connection;
   connection = undefined;
+  typing?.abort();
   held.forget();
   old?.rfb.disconnect();
   connect();

@@ -4,8 +4,10 @@ import { createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { registrySize } from '../../../../native/index.ts';
+import { createMemfd, Mapping, registrySize } from '../../../../native/index.ts';
+import { Canvas } from '../../../../server/displays/viewing/canvas.ts';
 import type { CaptureOptions, Change } from '../../../../server/displays/viewing/messages.ts';
+import { SharedDamage, type TileSet } from '../../../../server/displays/viewing/tiles.ts';
 import { Viewing } from '../../../../server/displays/viewing/viewing.ts';
 import { SILENT_LOG } from '../../../../server/log.ts';
 import { decodePng } from '../../../../tools/testbed/pictures.ts';
@@ -183,6 +185,52 @@ describe('who follows a display', () => {
     screen.moveCursor(3, 4);
     await settled();
     expect(changes.at(-1)).toMatchObject({ rects: [] });
+  });
+});
+
+describe('several who follow', () => {
+  test('hear of changes in their order, also if one comes while they are told of another', () => {
+    const fd = createMemfd('frame', 64 * 64 * 4);
+    const damage = new SharedDamage(64, 64);
+    const mapping = Mapping.map(fd, { lengthBytes: 64 * 64 * 4, writable: true, whole: true });
+    const canvas = new Canvas(0, { width: 64, height: 64, refreshHz: 60 });
+    const frame = {
+      ...{ fd, width: 64, height: 64, strideBytes: 256 },
+      order: { b: 0, g: 1, r: 2, a: -1 },
+      damage: damage.buffer,
+    };
+    const { cursor, mode } = canvas;
+    canvas.update({ display: 0, mode, frame, cursor });
+    const draw = (tile: number) => {
+      mapping.bytes(0, 64 * 64 * 4)[tile * 64] = 1;
+      damage.add({ x: 16 * tile, y: 0, width: 1, height: 1 });
+    };
+    const heard: string[] = [];
+    const follower = (name: string, then = () => {}) => ({
+      isWaiting: true,
+      changed: (tiles: TileSet) => {
+        heard.push(`${name} ${tiles.rects().map(({ x }) => x / 16)}`);
+        then();
+      },
+      resized: () => {},
+      cursorChanged: () => {},
+    });
+    let isFirst = true;
+    canvas.follow(
+      follower('a', () => {
+        // What an update does: the device goes on meanwhile.
+        if (isFirst) draw(2);
+        isFirst = false;
+        canvas.absorb();
+      }),
+    );
+    canvas.follow(follower('b'));
+    draw(1);
+    canvas.absorb();
+    canvas.absorb();
+    expect(heard).toEqual(['a 1', 'b 1', 'a 2', 'b 2']);
+    canvas.close();
+    mapping.close();
   });
 });
 

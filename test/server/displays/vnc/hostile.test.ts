@@ -150,6 +150,26 @@ test('fifty viewers that never read cost one update each, and a fifty-first is s
   for (const one of still) one.close();
 });
 
+test.each([
+  ['for the colours of a map', [0, 0, 0, 0, 8, 8, 0, 0, 0, 7, 0, 7, 0, 3, 0, 3, 6, 0, 0, 0]],
+  ['for fences', [248, 0, 0, 0, 0x80, 0, 0, 0, 64, ...Array(64).fill(7)]],
+  ['for the end of continuous updates', [150, 0, 0, 0, 0, 0, 0, 1, 0, 1]],
+])('a viewer that asks %s and reads nothing is left, before it costs memory', async (_, message) => {
+  const bad = await viewer().connect();
+  const start = (await counters())?.sentBytes ?? 0;
+  const many = Buffer.concat(Array.from({ length: 1000 }, () => Uint8Array.from(message)));
+  bad.stream.pause();
+  for (let i = 0; i < 100 && !bad.stream.destroyed; i++) {
+    bad.write(many);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    if ((await counters())?.connected === 0) break;
+  }
+  expect((await counters())?.connected).toBe(0);
+  // What the kernel keeps for a socket, and the answers that may wait.
+  expect(((await counters())?.sentBytes ?? 0) - start).toBeLessThan(2 ** 20);
+  bad.close();
+});
+
 test('more viewers than there may be are turned away, until one leaves', async () => {
   const many = await Promise.all(Array.from({ length: 64 }, () => viewer().connect()));
   await expect(viewer().connect()).rejects.toThrow('hung up');

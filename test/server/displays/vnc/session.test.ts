@@ -334,6 +334,53 @@ describe('a viewer', () => {
     },
   );
 
+  test('that says this and that while pieces of an update come gets whole messages, each in its order', async () => {
+    const painted = new Painted(screen, 1200, 800);
+    painted.draw(painted.whole, texture);
+    const viewer = await connect(ZRLE, LAST_RECT, FENCE, CONTINUOUS_UPDATES);
+    await viewer.messagesUntil(() => viewer.endsOfContinuousUpdates === 1);
+    for (let round = 0; round < 6; round++) {
+      viewer.enableContinuousUpdates();
+      viewer.request(false);
+      for (let i = 0; i < 5; i++) viewer.fence(0x8000_0001, [round, i]);
+      viewer.enableContinuousUpdates(false);
+      await viewer.messagesUntil(() => viewer.endsOfContinuousUpdates === round + 2);
+      // From here on nothing comes that was not asked for, so that the format can be another one.
+      const format = round % 2 ? SERVER_PIXEL_FORMAT : { ...SERVER_PIXEL_FORMAT, bigEndian: true };
+      viewer.setPixelFormat(format);
+      viewer.request(false);
+      await viewer.updatesUntil(() => viewer.picture.equals(painted.rgba));
+    }
+    expect(viewer.fences.filter(({ payload }) => payload.length === 2).length).toBe(30);
+  });
+
+  test('that hears of another size while pieces come has the whole of it in the end', async () => {
+    const painted = new Painted(screen, 1000, 700);
+    painted.draw(painted.whole, texture);
+    const viewer = await connect(TIGHT, LAST_RECT, EXTENDED_DESKTOP_SIZE);
+    let shown = painted;
+    for (let round = 0; round < 8; round++) {
+      viewer.request(false);
+      const update = viewer.update();
+      await new Promise((resolve) => setTimeout(resolve, round));
+      shown = new Painted(screen, 900 + 37 * round, 650 + 21 * round);
+      shown.draw(shown.whole, texture).flush();
+      await update;
+      // Only for what is new: no viewer asks for all of it again.
+      await viewer.updatesUntil(() => viewer.picture.equals(shown.rgba));
+    }
+  });
+
+  test('that has asked for a part gets the rest when it asks for what is new', async () => {
+    const painted = new Painted(screen, 160, 120);
+    painted.draw(painted.whole, texture);
+    const viewer = await connect(RAW, COPY_RECT, CURSOR);
+    viewer.request(false, { x: 0, y: 0, width: 16, height: 16 });
+    await viewer.update();
+    viewer.request();
+    await viewer.updatesUntil(() => viewer.picture.equals(painted.rgba));
+  });
+
   test('that asks again while an update comes gets another one', async () => {
     const painted = new Painted(screen, 800, 600);
     painted.draw(painted.whole, texture);

@@ -1,4 +1,5 @@
 import { execFileSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { type IncomingHttpHeaders, request } from 'node:http';
 import { request as requestTls } from 'node:https';
@@ -307,21 +308,36 @@ test('a web page on a Unix socket is for whoever is forwarded to it, and it is g
   rmSync(folder, { recursive: true });
 });
 
+function makeCertificate() {
+  const folder = mkdtempSync(join(tmpdir(), 'web-'));
+  const tls = { certificate: join(folder, 'certificate.pem'), key: join(folder, 'key.pem') };
+  const subject = ['-subj', '/CN=localhost', '-days', '2', '-nodes'];
+  const files = ['-keyout', tls.key, '-out', tls.certificate];
+  execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', ...subject, ...files], {
+    stdio: 'ignore',
+  });
+  return { folder, tls };
+}
+
 describe('a web page with a certificate', () => {
   test('speaks TLS and nothing else, and its cookies stay there', async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'web-'));
-    const tls = { certificate: join(folder, 'certificate.pem'), key: join(folder, 'key.pem') };
-    const subject = ['-subj', '/CN=localhost', '-days', '2', '-nodes'];
-    const files = ['-keyout', tls.key, '-out', tls.certificate];
-    execFileSync('openssl', ['req', '-x509', '-newkey', 'rsa:2048', ...subject, ...files], {
-      stdio: 'ignore',
-    });
+    const { folder, tls } = makeCertificate();
     await start({ tls, tokens: TOKENS });
     rmSync(folder, { recursive: true });
     const { status, headers } = await ask(`/?token=${TOKENS.control}`);
     expect(status).toBe(200);
     expect(headers['set-cookie']?.[0]).toMatch(/; Secure$/);
     expect(await say('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')).not.toContain('200');
+  });
+
+  test('lets go of somebody who never begins to encrypt', async () => {
+    const { folder, tls } = makeCertificate();
+    await start({ tls });
+    rmSync(folder, { recursive: true });
+    const silent = connect(Number(new URL(stage.url).port), '127.0.0.1');
+    silent.on('error', () => {});
+    silent.resume();
+    await once(silent, 'close');
   });
 
   test('does not listen without it', async () => {
