@@ -107,11 +107,13 @@ export class Viewing {
 
   /** Takes a picture. @throws ViewingError for a display or a part that is not there */
   capture(display: number, options: CaptureOptions): Promise<Capture> {
+    this.#feeds[display]?.tellNow();
     return this.#call('capture', { display, options });
   }
 
   /** The hash of a part of a display. @throws ViewingError as `capture` does */
   hash(display: number, options: PartOptions): Promise<PixelsHash> {
+    this.#feeds[display]?.tellNow();
     return this.#call('hash', { display, options });
   }
 
@@ -328,7 +330,7 @@ class ScreenFeed implements Viewer {
   readonly #post: (message: ToViewing) => void;
   #leave: (() => void) | undefined;
   #damage: SharedDamage | undefined;
-  #isOnItsWay = false;
+  #onItsWay = 0;
   #isNews = false;
   #isFrameNew = false;
   #isCursorImageNew = false;
@@ -353,12 +355,17 @@ class ScreenFeed implements Viewer {
   /** Nobody will say that anything was taken. */
   lose(): void {
     this.stop();
-    this.#isOnItsWay = false;
+    this.#onItsWay = 0;
+  }
+
+  /** What a call that follows asks for has to have all news, whatever is on its way. */
+  tellNow(): void {
+    if (this.#isNews) this.#tell();
   }
 
   taken(): void {
-    this.#isOnItsWay = false;
-    if (this.#isNews) this.#tell();
+    this.#onItsWay = Math.max(0, this.#onItsWay - 1);
+    if (this.#isNews && this.#onItsWay === 0) this.#tell();
   }
 
   changed(rect: Rect): void {
@@ -383,12 +390,12 @@ class ScreenFeed implements Viewer {
 
   #note(): void {
     this.#isNews = true;
-    if (!this.#isOnItsWay) this.#tell();
+    if (this.#onItsWay === 0) this.#tell();
   }
 
   #tell(): void {
     const { index, mode, cursor } = this.#screen;
-    this.#isOnItsWay = true;
+    this.#onItsWay++;
     this.#isNews = false;
     const news = {
       display: index,

@@ -95,6 +95,22 @@ describe('a capture', () => {
     expect([nothing.width, nothing.rgb.every((value) => value === 0)]).toEqual([50, true]);
   });
 
+  test('that follows on changes of the size has the last of them', async () => {
+    const screen = makeScreen(50, 40);
+    const viewing = view(screen);
+    await pixels(viewing);
+    for (let size = 20; size < 40; size++) {
+      new Painted(screen, size, size);
+      const painted = new Painted(screen, 2 * size, size).draw(
+        { x: 0, y: 0, width: size, height: 1 },
+        [9, 9, 9],
+      );
+      painted.flush();
+      const { width, height, rgb } = await pixels(viewing);
+      expect([width, height, rgb[0]]).toEqual([2 * size, size, 9]);
+    }
+  });
+
   test('of a region is that part, and scaled is as large as asked for', async () => {
     const painted = new Painted(makeScreen(64, 64), 60, 40);
     painted.draw(painted.whole, texture);
