@@ -3,6 +3,7 @@
  * are what has changed; each is exactly what the display showed at its time.
  */
 import { spawn, spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -30,27 +31,45 @@ export async function record(config: RecordConfig): Promise<number> {
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
   const frames = await recordUntil(config, stop.signal);
-  process.stderr.write(`${config.output}: ${frames} frames\n`);
+  process.stderr.write(`${config.output}: ${frames > 0 ? `${frames} frames` : 'not written, no frames'}\n`);
   return 0;
 }
 
-/** Resolves with the number of frames when the recording has ended and its file is whole. */
+/**
+ * Resolves with the number of frames when the recording has ended and its file is whole; without any there is none.
+ *
+ * @throws Error when it cannot be made or converted; what was recorded before is left, and named
+ */
 export async function recordUntil(config: RecordConfig, signal: AbortSignal): Promise<number> {
   const { output } = config;
   const conversion = CONVERSIONS[extname(output).toLowerCase()];
-  if (conversion === undefined) return await recordApng(config, output, signal);
+  if (conversion === undefined) return await recordApng(new Recorder(config, output), signal);
   if (spawnSync('ffmpeg', ['-version'], { stdio: 'ignore' }).error) {
     throw new Error(`${output} needs ffmpeg, which is not installed; a .png needs nothing`);
   }
-  const recording = `${output}.recording.png`;
-  const frames = await recordApng(config, recording, signal);
-  await convert(recording, conversion, output);
-  await rm(recording);
-  return frames;
+  const recording = unusedName(output);
+  const recorder = new Recorder(config, recording, 'wx');
+  try {
+    const frames = await recordApng(recorder, signal);
+    if (frames === 0) return 0;
+    await convert(recording, conversion, output);
+    await rm(recording);
+    return frames;
+  } catch (error) {
+    if (recorder.frames === 0) throw error;
+    throw new Error(`${(error as Error).message}; the recording is in ${recording}`, { cause: error });
+  }
 }
 
-async function recordApng(config: RecordConfig, output: string, signal: AbortSignal): Promise<number> {
-  const recorder = new Recorder(config, output);
+/** A recording that is there is one that could not be converted; it is all that is left of something. */
+function unusedName(output: string): string {
+  for (let number = 1; ; number++) {
+    const name = `${output}.recording${number === 1 ? '' : `-${number}`}.png`;
+    if (!existsSync(name)) return name;
+  }
+}
+
+async function recordApng(recorder: Recorder, signal: AbortSignal): Promise<number> {
   try {
     await recorder.run(signal);
   } finally {
@@ -70,7 +89,7 @@ async function convert(from: string, options: readonly string[], to: string): Pr
     ffmpeg.on('error', reject);
     ffmpeg.on('close', resolve);
   });
-  if (status !== 0) throw new Error(`ffmpeg: ${complaints.trim()}; the recording is in ${from}`);
+  if (status !== 0) throw new Error(`ffmpeg: ${complaints.trim() || `status ${status}`}`);
 }
 
 /** An image, and what it is of. */
@@ -87,13 +106,16 @@ class Recorder {
   readonly #client: ApiClient;
   readonly #config: RecordConfig;
   readonly #output: string;
+  readonly #flags: 'w' | 'wx';
   readonly #damage: Damage;
   #writer: ApngWriter | undefined;
 
-  constructor(config: RecordConfig, output: string) {
+  /** Nothing is written before there is a frame; `wx`: to no file that is there. */
+  constructor(config: RecordConfig, output: string, flags: 'w' | 'wx' = 'w') {
     this.#client = new ApiClient(config.apiSocketPath);
     this.#config = config;
     this.#output = output;
+    this.#flags = flags;
     this.#damage = new Damage(config.cursor);
   }
 
@@ -182,7 +204,7 @@ class Recorder {
 
   /** Undefined is all of the picture. Returns the time of it. */
   async #add({ png, width, height, atMs }: Shot, part: Rect | undefined): Promise<number> {
-    this.#writer ??= await ApngWriter.create(this.#output);
+    this.#writer ??= await ApngWriter.create(this.#output, this.#flags);
     const { x, y } = part ?? { x: 0, y: 0 };
     const { size } = this.#writer;
     if (part || size === undefined || (width === size.width && height === size.height)) {
