@@ -11,6 +11,7 @@ import sharp from 'sharp';
 import type { RecordConfig } from '../cli.ts';
 import type { CursorState } from '../displays/cursor.ts';
 import type { Rect } from '../displays/display.ts';
+import { contains, intersection, union } from '../displays/rects.ts';
 import { ApiClient, ApiError, type ChangeEvent } from './api-client.ts';
 import { ApngWriter } from './apng.ts';
 
@@ -293,8 +294,7 @@ class Damage {
     if (before === undefined) return [this.whole];
     return [before, cursor]
       .filter(({ visible }) => visible)
-      .map((one) => intersection(one, this.whole))
-      .filter(({ width, height }) => width > 0 && height > 0);
+      .flatMap((one) => intersection(one, this.whole) ?? []);
   }
 
   async #until(isSo: () => boolean): Promise<void> {
@@ -305,29 +305,3 @@ class Damage {
     }
   }
 }
-
-function union(a: Rect, b: Rect): Rect {
-  const [x, y] = [Math.min(a.x, b.x), Math.min(a.y, b.y)];
-  return {
-    x,
-    y,
-    width: Math.max(a.x + a.width, b.x + b.width) - x,
-    height: Math.max(a.y + a.height, b.y + b.height) - y,
-  };
-}
-
-function intersection(a: Rect, b: Rect): Rect {
-  const [x, y] = [Math.max(a.x, b.x), Math.max(a.y, b.y)];
-  return {
-    x,
-    y,
-    width: Math.min(a.x + a.width, b.x + b.width) - x,
-    height: Math.min(a.y + a.height, b.y + b.height) - y,
-  };
-}
-
-const contains = (outer: Rect, inner: Rect) =>
-  inner.x >= outer.x &&
-  inner.y >= outer.y &&
-  inner.x + inner.width <= outer.x + outer.width &&
-  inner.y + inner.height <= outer.y + outer.height;
