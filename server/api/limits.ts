@@ -15,6 +15,8 @@ export const MAX_NOTCHES = 100;
 /** Requests that type or move the pointer; one does, the others wait for their turn. */
 export const MAX_INPUT_REQUESTS = 16;
 
+/** Screenshots that are being taken. */
+export const MAX_SCREENSHOTS = 16;
 /** Requests that wait for a display. */
 export const MAX_WAITS = 16;
 export const MAX_QUIET_MS = 60_000;

@@ -26,6 +26,8 @@ const CONVERSIONS: Readonly<Record<string, readonly string[]>> = {
 
 /** A part of a picture that goes on changing elsewhere is asked for again so often; then all of it is taken. */
 const MAX_PARTS = 3;
+/** Until a server that was busy is asked again. */
+const BUSY_MS = 50;
 
 /** Records until the time is over, SIGINT or SIGTERM, or the server leaves. */
 export async function record(config: RecordConfig): Promise<number> {
@@ -187,7 +189,7 @@ class Recorder {
     return size?.width === width && size.height === height;
   }
 
-  /** Undefined when there is no such part any more. */
+  /** Undefined when there is no such part any more, or too many others take pictures. */
   async #shoot(part: Rect | undefined): Promise<Shot | undefined> {
     const { display, cursor } = this.#config;
     const region = part === undefined ? '' : `&region=${part.x},${part.y},${part.width},${part.height}`;
@@ -198,8 +200,11 @@ class Recorder {
       const version = Number(headers['picture-version']);
       return { png, width: png.readUInt32BE(16), height: png.readUInt32BE(20), version, atMs };
     } catch (error) {
-      if (error instanceof ApiError && error.status === 400 && part !== undefined) return undefined;
-      throw error;
+      if (!(error instanceof ApiError)) throw error;
+      if (error.status === 400 && part !== undefined) return undefined;
+      if (error.code !== 'busy') throw error;
+      await sleep(BUSY_MS);
+      return undefined;
     }
   }
 

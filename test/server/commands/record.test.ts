@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
 import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { Problem } from '../../../server/api/problem.ts';
 import type { RecordConfig } from '../../../server/cli.ts';
 import { ApngWriter } from '../../../server/commands/apng.ts';
 import { recordUntil } from '../../../server/commands/record.ts';
@@ -248,6 +249,13 @@ describe('a recording', () => {
     await here.stopListening();
     expect(await recording).toBe(2);
     expect(play(output).frames.length).toBe(2);
+  });
+
+  test('waits while others take too many pictures', async () => {
+    const refusal = new Problem(503, 'busy', 'too many screenshots at a time');
+    vi.spyOn(here.viewing, 'capture').mockRejectedValueOnce(refusal);
+    expect(await start({ durationMs: 1000 })).toBe(1);
+    expect(play(output).frames[0]?.equals(painted.rgba)).toBe(true);
   });
 
   test('of nobody, or of a display that is not there, is an error and no file', async () => {
