@@ -83,7 +83,14 @@ export const ROOMS: readonly Room[] = [
   },
   {
     files: 'server/gpu/',
-    may: ['server/gpu/', 'pci/', ...FOUNDATION, 'server/displays/display.ts', 'server/displays/edid.ts'],
+    may: [
+      'server/gpu/',
+      'pci/',
+      ...FOUNDATION,
+      'server/displays/display.ts',
+      'server/displays/edid.ts',
+      'server/displays/rects.ts',
+    ],
   },
   { files: 'server/input/', may: ['server/input/', 'pci/', ...FOUNDATION] },
   {

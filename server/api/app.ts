@@ -3,14 +3,14 @@ import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import type { Context } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import type { Screen } from '../displays/screen.ts';
-import type { ViewerCounters } from '../displays/viewing/messages.ts';
+import type { CaptureOptions, ViewerCounters } from '../displays/viewing/messages.ts';
 import { type Viewing, ViewingError } from '../displays/viewing/viewing.ts';
-import { BAD_REQUEST, json, NO_DISPLAY, TOO_LARGE } from './answers.ts';
+import { BAD_REQUEST, BUSY, json, NO_DISPLAY, TOO_LARGE } from './answers.ts';
 import type { ApiInput } from './input.ts';
 import { addInputRoutes } from './input-routes.ts';
-import { MAX_BODY_BYTES } from './limits.ts';
+import { MAX_BODY_BYTES, MAX_SCREENSHOTS } from './limits.ts';
 import { Ongoing } from './ongoing.ts';
-import { Problem } from './problem.ts';
+import { Places, Problem } from './problem.ts';
 import {
   displayListSchema,
   displayParams,
@@ -87,6 +87,7 @@ const screenshotRoute = createRoute({
     },
     400: BAD_REQUEST,
     404: NO_DISPLAY,
+    503: BUSY,
   },
 });
 const metricsRoute = createRoute({
@@ -130,6 +131,7 @@ export interface App {
 
 export function makeApp(source: ApiSource): App {
   const ongoing = new Ongoing();
+  const screenshots = new Places('screenshots', MAX_SCREENSHOTS);
   const app = new OpenAPIHono({
     defaultHook: (result, context) => {
       if (result.success) return undefined;
@@ -169,11 +171,19 @@ export function makeApp(source: ApiSource): App {
     }
     return context.json(describeScreen(screen), 200);
   });
+  const capture = async (display: number, options: CaptureOptions) => {
+    const leave = screenshots.take();
+    try {
+      return await source.viewing.capture(display, options);
+    } finally {
+      leave();
+    }
+  };
   app.openapi(screenshotRoute, async (context) => {
     const { display } = context.req.valid('param');
     const { format, quality, cursor, region, scale } = context.req.valid('query');
     const known = context.req.valid('header')['if-none-match'] ?? '';
-    const { image, tag, pixelsHash, version } = await source.viewing.capture(display, {
+    const { image, tag, pixelsHash, version } = await capture(display, {
       format,
       quality,
       cursor: cursor === '1',

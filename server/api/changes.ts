@@ -3,7 +3,7 @@
  * union of what it has missed.
  */
 import type { CursorState } from '../displays/cursor.ts';
-import type { Rect } from '../displays/display.ts';
+import { union } from '../displays/rects.ts';
 import type { Change } from '../displays/viewing/messages.ts';
 import { TileSet } from '../displays/viewing/tiles.ts';
 import type { Viewing } from '../displays/viewing/viewing.ts';
@@ -132,7 +132,7 @@ class Missed {
       version: this.#version,
       width,
       height,
-      rects: rects.length > MAX_CHANGE_RECTS ? [around(rects)] : rects,
+      rects: rects.length > MAX_CHANGE_RECTS ? [rects.reduce(union)] : rects,
       ...(cursor ? { cursor } : {}),
     };
   }
@@ -142,13 +142,4 @@ class Missed {
     this.#tiles = new TileSet(width, height);
     this.#tiles.addAll();
   }
-}
-
-/** The smallest rectangle that has all of them in it; at least one. */
-function around(rects: readonly Rect[]): Rect {
-  const x = Math.min(...rects.map((rect) => rect.x));
-  const y = Math.min(...rects.map((rect) => rect.y));
-  const right = Math.max(...rects.map((rect) => rect.x + rect.width));
-  const bottom = Math.max(...rects.map((rect) => rect.y + rect.height));
-  return { x, y, width: right - x, height: bottom - y };
 }

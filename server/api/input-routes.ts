@@ -1,9 +1,14 @@
-/** The routes that type and point. */
+/** The routes that type, point and touch. */
 import { createRoute, type OpenAPIHono } from '@hono/zod-openapi';
 import { BAD_REQUEST, json, TOO_LARGE } from './answers.ts';
 import type { ApiSource } from './app.ts';
 import { InputCalls } from './input.ts';
-import { keysRequestSchema, pointerRequestSchema, textRequestSchema } from './input-schemas.ts';
+import {
+  keysRequestSchema,
+  pointerRequestSchema,
+  textRequestSchema,
+  touchRequestSchema,
+} from './input-schemas.ts';
 import type { Ongoing } from './ongoing.ts';
 import { Problem } from './problem.ts';
 import { errorSchema } from './schemas.ts';
@@ -11,7 +16,7 @@ import { errorSchema } from './schemas.ts';
 const ANSWERS = {
   204: { description: 'The guest has taken all of it; nothing is pressed any more' },
   400: BAD_REQUEST,
-  409: json(errorSchema, '`no_keyboard`, `no_tablet`: the server was started without one'),
+  409: json(errorSchema, '`no_keyboard`, `no_tablet`, `no_touch`: the server was started without one'),
   413: TOO_LARGE,
   503: json(
     errorSchema,
@@ -51,8 +56,24 @@ const pointerRoute = createRoute({
   responses: { ...ANSWERS, 404: json(errorSchema, 'There is no such display') },
 });
 
+const touchRoute = createRoute({
+  method: 'post',
+  path: '/v1/input/touch',
+  operationId: 'useTouchScreen',
+  summary: 'Tap, swipe, or move several fingers',
+  description:
+    'Coordinates are as for the pointer. A pinch is a gesture of two contacts that move apart, or towards each other.',
+  request: { body: body(touchRequestSchema) },
+  responses: { ...ANSWERS, 404: json(errorSchema, 'There is no such display') },
+});
+
 export function addInputRoutes(app: OpenAPIHono, source: ApiSource, ongoing: Ongoing): void {
   const calls = new InputCalls(source.input);
+  const sizeOf = (display: number) => {
+    const screen = source.screens[display];
+    if (!screen) throw new Problem(404, 'not_found', `there is no display ${display}`);
+    return screen.picture ?? screen.mode;
+  };
   app.openapi(keysRoute, async (context) => {
     const { keys, ...options } = context.req.valid('json');
     await ongoing.during(context.req.raw, (signal) => calls.keys(keys, options, signal));
@@ -65,10 +86,14 @@ export function addInputRoutes(app: OpenAPIHono, source: ApiSource, ongoing: Ong
   });
   app.openapi(pointerRoute, async (context) => {
     const action = context.req.valid('json');
-    const screen = source.screens[action.display];
-    if (!screen) throw new Problem(404, 'not_found', `there is no display ${action.display}`);
-    const size = screen.picture ?? screen.mode;
+    const size = sizeOf(action.display);
     await ongoing.during(context.req.raw, (signal) => calls.pointer(action, size, signal));
+    return context.body(null, 204);
+  });
+  app.openapi(touchRoute, async (context) => {
+    const action = context.req.valid('json');
+    const size = sizeOf(action.display);
+    await ongoing.during(context.req.raw, (signal) => calls.touch(action, size, signal));
     return context.body(null, 204);
   });
 }

@@ -1,6 +1,7 @@
-/** The shapes of requests that type and point. */
+/** The shapes of requests that type, point and touch. */
 import { z } from '@hono/zod-openapi';
 import { LAYOUT_NAMES } from '../input/layouts.ts';
+import { MAX_CONTACTS } from '../input/limits.ts';
 import { BUTTON_NAMES } from './input.ts';
 import {
   MAX_CHORD_LENGTH,
@@ -17,6 +18,7 @@ import {
 /** Guests queue about sixteen strokes for a program before they drop some. */
 const DEFAULT_DELAY_MS = 12;
 const DEFAULT_DRAG_MS = 250;
+const DEFAULT_TAP_MS = 50;
 
 const chord = z.string().min(1).max(MAX_CHORD_LENGTH);
 const layout = z
@@ -71,6 +73,9 @@ const common = {
     .default([])
     .openapi({ description: 'keys held meanwhile', example: ['ctrl'] }),
 };
+const path = (leastPoints: number) => z.array(z.strictObject(point)).min(leastPoints).max(MAX_PATH_POINTS);
+const durationMs = z.int().min(0).max(MAX_DRAG_MS).default(DEFAULT_DRAG_MS);
+const count = z.int().min(1).max(MAX_CLICKS).default(1);
 const button = z.enum(BUTTON_NAMES).default('left');
 const notches = (direction: string) =>
   z
@@ -88,18 +93,14 @@ export const pointerRequestSchema = z
       ...common,
       ...point,
       button,
-      count: z.int().min(1).max(MAX_CLICKS).default(1).openapi({ description: '2: a double click' }),
+      count: count.openapi({ description: '2: a double click' }),
     }),
     z.strictObject({
       action: z.literal('drag'),
       ...common,
-      path: z
-        .array(z.strictObject(point))
-        .min(2)
-        .max(MAX_PATH_POINTS)
-        .openapi({ description: 'from where the button is pressed to where it is released' }),
+      path: path(2).openapi({ description: 'from where the button is pressed to where it is released' }),
       button,
-      durationMs: z.int().min(0).max(MAX_DRAG_MS).default(DEFAULT_DRAG_MS),
+      durationMs,
     }),
     z.strictObject({
       action: z.literal('scroll'),
@@ -110,3 +111,52 @@ export const pointerRequestSchema = z
     }),
   ])
   .openapi('PointerRequest');
+
+export const touchRequestSchema = z
+  .discriminatedUnion('action', [
+    z.strictObject({
+      action: z.literal('tap'),
+      ...common,
+      ...point,
+      count: count.openapi({ description: '2: a double tap' }),
+      holdMs: z
+        .int()
+        .min(0)
+        .max(MAX_DRAG_MS)
+        .default(DEFAULT_TAP_MS)
+        .openapi({ description: 'how long the finger stays, each time' }),
+    }),
+    z.strictObject({
+      action: z.literal('swipe'),
+      ...common,
+      path: path(2).openapi({ description: 'from where the finger comes down to where it is lifted' }),
+      durationMs,
+    }),
+    z.strictObject({
+      action: z.literal('gesture'),
+      ...common,
+      contacts: z
+        .array(z.strictObject({ path: path(1) }))
+        .min(1)
+        .max(MAX_CONTACTS)
+        .openapi({
+          description: 'fingers that come down, move and are lifted together; one point: it stays there',
+          example: [
+            {
+              path: [
+                { x: 300, y: 300 },
+                { x: 100, y: 300 },
+              ],
+            },
+            {
+              path: [
+                { x: 340, y: 300 },
+                { x: 540, y: 300 },
+              ],
+            },
+          ],
+        }),
+      durationMs,
+    }),
+  ])
+  .openapi('TouchRequest');

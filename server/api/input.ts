@@ -1,15 +1,24 @@
 /**
- * What programs do with keyboard and pointer. A request becomes a list of steps before anything is done; then it is
+ * What programs do with keyboard, pointer and touch screen. A request becomes a list of steps before anything is done; then it is
  * played, one request after the other, at a pace that guests can follow. Whatever happens, nothing stays pressed.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { codeOfName } from '../input/keys.ts';
 import { type LayoutName, layoutOf, strokesFor, UntypableError } from '../input/layouts.ts';
-import type { DisplaySize, Place, PointerReport, Seat, SeatClient } from '../input/seat.ts';
+import type {
+  Contact,
+  DisplaySize,
+  Place,
+  PointerReport,
+  Seat,
+  SeatClient,
+  SeatDevice,
+} from '../input/seat.ts';
 import { MAX_INPUT_REQUESTS } from './limits.ts';
 import { Places, Problem } from './problem.ts';
+import { Turns } from './turns.ts';
 
-/** Where keys and pointers go. */
+/** Where keys, pointers and fingers go. */
 export interface ApiInput {
   readonly seat: Seat;
   /** What keys type in the guest, when a request does not say. */
@@ -54,16 +63,33 @@ export type PointerAction = {
   | ({ readonly action: 'scroll'; readonly down: number; readonly right: number } & Point)
 );
 
+export type TouchAction = {
+  readonly display: number;
+  /** Keys that are held meanwhile, by name. */
+  readonly modifiers: readonly string[];
+} & (
+  | ({ readonly action: 'tap'; readonly count: number; readonly holdMs: number } & Point)
+  | { readonly action: 'swipe'; readonly path: readonly Point[]; readonly durationMs: number }
+  | {
+      readonly action: 'gesture';
+      readonly contacts: readonly { readonly path: readonly Point[] }[];
+      readonly durationMs: number;
+    }
+);
+
 type Step =
   | { readonly type: 'key'; readonly code: number; readonly down: boolean }
   | { readonly type: 'pointer'; readonly report: PointerReport }
+  | { readonly type: 'touch'; readonly contacts: readonly Contact[] }
   | { readonly type: 'pause'; readonly ms: number };
+
+const DEVICE_OF = { key: 'keyboard', pointer: 'tablet', touch: 'touch' } as const;
 
 /** A guest that takes nothing for so long is not waited for. */
 const PATIENCE_MS = 5000;
 /** libinput takes a button that comes back within 25 ms for a bouncing one. */
 const BUTTON_MS = 40;
-/** Between reports of a pointer that moves. */
+/** Between reports of a pointer or fingers that move. */
 const MOVE_INTERVAL_MS = 16;
 const NOTCH = 120;
 const NOTCH_INTERVAL_MS = 10;
@@ -76,8 +102,7 @@ const pause = (ms: number): Step => ({ type: 'pause', ms });
 export class InputCalls {
   readonly #input: ApiInput;
   readonly #places = new Places('requests for input', MAX_INPUT_REQUESTS);
-  /** Settles when the requests so far are done. */
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #turns = new Turns();
 
   constructor(input: ApiInput) {
     this.#input = input;
@@ -135,17 +160,30 @@ export class InputCalls {
    * @throws Problem for a place that is not on the display, or a guest that takes nothing
    */
   pointer(action: PointerAction, size: DisplaySize, signal: AbortSignal): Promise<void> {
-    const keys = [...new Set(action.modifiers.flatMap((name) => chordOf(name, this.#input.layout)))];
-    return this.#play([...press(keys), ...pointerSteps(action, size), ...release(keys)], signal);
+    return this.#playWith(action.modifiers, pointerSteps(action, size), signal);
+  }
+
+  /**
+   * Touches a display that is `size` large: taps, swipes, or moves several fingers. Resolves when the guest has taken
+   * it.
+   *
+   * @throws Problem as `pointer` does
+   */
+  touch(action: TouchAction, size: DisplaySize, signal: AbortSignal): Promise<void> {
+    return this.#playWith(action.modifiers, touchSteps(action, size), signal);
+  }
+
+  #playWith(modifiers: readonly string[], steps: readonly Step[], signal: AbortSignal): Promise<void> {
+    const keys = [...new Set(modifiers.flatMap((name) => chordOf(name, this.#input.layout)))];
+    return this.#play([...press(keys), ...steps, ...release(keys)], signal);
   }
 
   async #play(steps: readonly Step[], signal: AbortSignal): Promise<void> {
     this.#requireDevices(steps);
     const leave = this.#places.take();
-    const played = this.#last.then(() => this.#playNow(steps, signal));
-    this.#last = played.catch(() => {});
     try {
-      await played;
+      const end = await this.#turns.take(signal);
+      await this.#playNow(steps, signal).finally(end);
     } finally {
       leave();
     }
@@ -161,45 +199,55 @@ export class InputCalls {
     } finally {
       client.close();
     }
-    await deliver(client);
+    await deliver(client, devicesOf(steps));
   }
 
   async #do(client: SeatClient, step: Step, signal: AbortSignal): Promise<void> {
+    this.#requireDevices([step]);
     switch (step.type) {
       case 'key':
-        this.#requireDevices([step]);
         client.key(step.code, step.down);
-        return await deliver(client);
+        break;
       case 'pointer':
-        this.#requireDevices([step]);
         client.pointer(step.report);
-        return await deliver(client);
+        break;
+      case 'touch':
+        client.touch(step.contacts);
+        break;
       case 'pause':
-        return step.ms > 0 ? await sleep(step.ms, undefined, { signal }) : undefined;
+        if (step.ms > 0) await sleep(step.ms, undefined, { signal });
+        break;
       default:
         step satisfies never;
     }
+    await deliver(client, devicesOf([step]));
   }
 
   /** @throws Problem when there is no device for a step, or nobody in the guest who listens to it */
   #requireDevices(steps: readonly Step[]): void {
     const { seat } = this.#input;
-    const needs = (type: Step['type']) => steps.some((step) => step.type === type);
-    if (needs('key')) requireDevice('keyboard', seat.hasKeyboard, seat.isKeyboardHeard);
-    if (needs('pointer')) requireDevice('tablet', seat.hasPointer, seat.isPointerHeard);
+    const needed = devicesOf(steps);
+    if (needed.includes('keyboard')) requireDevice('keyboard', seat.hasKeyboard, seat.isKeyboardHeard);
+    if (needed.includes('tablet')) requireDevice('tablet', seat.hasPointer, seat.isPointerHeard);
+    if (needed.includes('touch')) requireDevice('touch', seat.hasTouch, seat.isTouchHeard);
   }
 }
 
-function requireDevice(kind: 'keyboard' | 'tablet', isThere: boolean, isHeard: boolean): void {
+const devicesOf = (steps: readonly Step[]): SeatDevice[] => [
+  ...new Set(steps.flatMap(({ type }) => (type === 'pause' ? [] : DEVICE_OF[type]))),
+];
+
+function requireDevice(device: SeatDevice, isThere: boolean, isHeard: boolean): void {
+  const name = device === 'touch' ? 'touch screen' : device;
   if (!isThere) {
-    const how = `start the server with --${kind}-socket-path`;
-    throw new Problem(409, `no_${kind}`, `there is no ${kind}: ${how}`);
+    const how = `start the server with --${device}-socket-path`;
+    throw new Problem(409, `no_${device}`, `there is no ${name}: ${how}`);
   }
-  if (!isHeard) throw new Problem(503, 'no_driver', `no driver in the guest listens to the ${kind}`);
+  if (!isHeard) throw new Problem(503, 'no_driver', `no driver in the guest listens to the ${name}`);
 }
 
-async function deliver(client: SeatClient): Promise<void> {
-  if (await client.delivered(PATIENCE_MS)) return;
+async function deliver(client: SeatClient, devices: readonly SeatDevice[]): Promise<void> {
+  if (await client.delivered(devices, PATIENCE_MS)) return;
   throw new Problem(503, 'not_taken', 'the guest does not take what is typed or pointed at');
 }
 
@@ -243,11 +291,10 @@ function pointerSteps(action: PointerAction, size: DisplaySize): Step[] {
     case 'drag': {
       const buttons = 1 << BUTTON_NAMES.indexOf(action.button);
       const [first, last] = [action.path[0] as Point, action.path.at(-1) as Point];
-      const points = along(action.path, Math.ceil(action.durationMs / MOVE_INTERVAL_MS));
-      const stepMs = action.durationMs / points.length;
+      const [, ...moments] = along([action.path], action.durationMs);
       return [
         ...[at(first), pause(MOVE_INTERVAL_MS), at(first, { buttons }), pause(BUTTON_MS)],
-        ...points.flatMap((point) => [at(point, { buttons }), pause(stepMs)]),
+        ...moments.flatMap(({ waitMs, points: [point = last] }) => [pause(waitMs), at(point, { buttons })]),
         ...[pause(BUTTON_MS), at(last)],
       ];
     }
@@ -270,19 +317,75 @@ function placeOn(display: number, { width, height }: DisplaySize, x: number, y: 
   return { display, x, y };
 }
 
-/** Points on the way behind the first one: all corners, and about `count` in even steps. */
-function along(path: readonly Point[], count: number): Point[] {
-  const distance = (a: Point, b: Point) => Math.hypot(b.x - a.x, b.y - a.y);
-  const corners = path.slice(1);
-  const before = (index: number) => path[index] as Point;
-  const length = corners.reduce((sum, corner, index) => sum + distance(before(index), corner), 0);
-  return corners.flatMap((to, index) => {
-    const from = before(index);
-    const steps = Math.max(1, Math.round((count * distance(from, to)) / Math.max(1, length)));
-    return Array.from({ length: steps }, (_, i) => {
-      const part = (i + 1) / steps;
-      return { x: from.x + (to.x - from.x) * part, y: from.y + (to.y - from.y) * part };
-    });
+function touchSteps(action: TouchAction, size: DisplaySize): Step[] {
+  const fingers = (paths: readonly (readonly Point[])[], durationMs: number): Step[] => [
+    ...along(paths, durationMs).flatMap(({ waitMs, points }): Step[] => [
+      pause(waitMs),
+      {
+        type: 'touch',
+        contacts: points.map(({ x, y }, id) => ({ id, ...placeOn(action.display, size, x, y) })),
+      },
+    ]),
+    ...[{ type: 'touch', contacts: [] } as const, pause(BUTTON_MS)],
+  ];
+  switch (action.action) {
+    case 'tap': {
+      const tap = fingers([[action]], action.holdMs);
+      return Array.from({ length: action.count }, () => tap).flat();
+    }
+    case 'swipe':
+      return fingers([action.path], action.durationMs);
+    case 'gesture':
+      return fingers(
+        action.contacts.map(({ path }) => path),
+        action.durationMs,
+      );
+    default:
+      return action satisfies never;
+  }
+}
+
+/** Where all that move along paths are at the same time, and how long after the moment before. */
+interface Moment {
+  readonly waitMs: number;
+  readonly points: readonly Point[];
+}
+
+/** From all beginnings to all ends, evenly along each path: every corner, and moments at the pace of reports. */
+function along(paths: readonly (readonly Point[])[], durationMs: number): Moment[] {
+  const count = Math.ceil(durationMs / MOVE_INTERVAL_MS);
+  const even = Array.from({ length: count }, (_, i) => (i + 1) / count);
+  const corners = paths.map(cornersOf);
+  const moments = [...new Set([0, ...even, ...corners.flat()])].sort((a, b) => a - b);
+  const walks = paths.map((path, index) => walk(path, corners[index] as readonly number[], moments));
+  return moments.map((moment, i) => ({
+    waitMs: (moment - (moments[i - 1] ?? 0)) * durationMs,
+    points: walks.map((points) => points[i] as Point),
+  }));
+}
+
+/** At which part of the way, from 0 to 1, each point of a path comes. */
+function cornersOf(path: readonly Point[]): number[] {
+  let length = 0;
+  const lengths = path.map(({ x, y }, i) => {
+    const before = path[i - 1];
+    if (before) length += Math.hypot(x - before.x, y - before.y);
+    return length;
+  });
+  return lengths.map((one, i) => (length > 0 ? one / length : i / Math.max(1, path.length - 1)));
+}
+
+/** Where one is on a path at parts of the way, which ascend. */
+function walk(path: readonly Point[], corners: readonly number[], moments: readonly number[]): Point[] {
+  let next = 0;
+  return moments.map((moment) => {
+    while (next < path.length - 1 && (corners[next] as number) < moment) next++;
+    const to = path[next] as Point;
+    const from = path[next - 1];
+    if (!from || moment >= (corners[next] as number)) return to;
+    const [start, end] = [corners[next - 1] as number, corners[next] as number];
+    const part = (moment - start) / (end - start);
+    return { x: from.x + (to.x - from.x) * part, y: from.y + (to.y - from.y) * part };
   });
 }
 

@@ -10,11 +10,14 @@ export const MAX_DELAY_MS = 1000;
 export const MAX_PAUSE_MS = 10_000;
 export const MAX_CLICKS = 10;
 export const MAX_PATH_POINTS = 256;
+/** Of what is dragged, swiped or held by a finger. */
 export const MAX_DRAG_MS = 10_000;
 export const MAX_NOTCHES = 100;
-/** Requests that type or move the pointer; one does, the others wait for their turn. */
+/** Requests that type, point or touch; one does, the others wait for their turn. */
 export const MAX_INPUT_REQUESTS = 16;
 
+/** Screenshots that are being taken. */
+export const MAX_SCREENSHOTS = 16;
 /** Requests that wait for a display. */
 export const MAX_WAITS = 16;
 export const MAX_QUIET_MS = 60_000;

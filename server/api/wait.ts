@@ -3,6 +3,7 @@
  * are hashes of pixels, so that it counts what is different and not what was drawn.
  */
 import type { Rect } from '../displays/display.ts';
+import { intersection } from '../displays/rects.ts';
 import type { Change, PixelsHash } from '../displays/viewing/messages.ts';
 import { type Viewing, ViewingError } from '../displays/viewing/viewing.ts';
 import { Problem } from './problem.ts';
@@ -109,7 +110,7 @@ class News {
   note({ width, height, rects }: Change): void {
     const size = `${width}x${height}`;
     const region = this.#region;
-    const isTouched = rects.some((rect) => region === undefined || intersect(rect, region));
+    const isTouched = rects.some((rect) => region === undefined || intersection(rect, region));
     if (!isTouched && this.#size === size) return;
     this.#size = size;
     this.#isNew = true;
@@ -130,9 +131,6 @@ class News {
     this.#isNew = false;
   }
 }
-
-const intersect = (a: Rect, b: Rect) =>
-  a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
 
 /** How long a picture has been still. What blinks between two pictures, as a text cursor does, is still. */
 export class Stillness {

@@ -1,6 +1,7 @@
 /**
  * Animated PNG (PNG third edition, 11.3.2): frames that come as PNG files are put into one file, without decoding them.
- * After every frame the file is whole, whatever becomes of the process.
+ * After every frame the file is whole, whatever becomes of the process; only how long the last one is seen is not in it
+ * before the next one comes.
  */
 import { type FileHandle, open } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
@@ -58,32 +59,30 @@ function uint32(...values: readonly number[]): Buffer {
   return bytes;
 }
 
-interface Frame {
-  readonly png: Png;
-  readonly x: number;
-  readonly y: number;
-  readonly atMs: number;
-}
-
 export class ApngWriter {
   readonly #file: FileHandle;
+  /** Where the next frame goes; IEND is there until it comes. */
   #position = 0;
   #sequence = 0;
   #frames = 0;
-  /** Its delay is known when the next one comes. */
-  #waiting: Frame | undefined;
+  /** How long it is seen is known when the next one comes. */
+  #last: { readonly at: number; readonly place: Buffer } | undefined;
   #startMs = 0;
-  /** What the delays that are written add up to. */
-  #writtenMs = 0;
+  /** What the delays that are known add up to. */
+  #knownMs = 0;
   #header: Buffer | undefined;
 
   private constructor(file: FileHandle) {
     this.#file = file;
   }
 
-  /** Makes an empty file, or empties it. @throws Error when it cannot be written everywhere in it */
-  static async create(path: string): Promise<ApngWriter> {
-    const file = await open(path, 'w');
+  /**
+   * Makes an empty file, or empties it; `wx` refuses one that is there.
+   *
+   * @throws Error when it cannot be written everywhere in it
+   */
+  static async create(path: string, flags: 'w' | 'wx' = 'w'): Promise<ApngWriter> {
+    const file = await open(path, flags);
     if ((await file.stat()).isFile()) return new ApngWriter(file);
     await file.close();
     throw new Error(`${path} is not a file`);
@@ -91,7 +90,7 @@ export class ApngWriter {
 
   /** Frames so far. */
   get frames(): number {
-    return this.#frames + (this.#waiting ? 1 : 0);
+    return this.#frames;
   }
 
   /** Of the first frame. */
@@ -106,62 +105,44 @@ export class ApngWriter {
    */
   async add(file: Buffer, x: number, y: number, atMs: number): Promise<void> {
     const png = parsePng(file);
+    if (this.#header && !fits(png, x, y, this.#header)) {
+      throw new Error(`a frame of ${png.width}x${png.height} at ${x},${y} does not fit the animation`);
+    }
+    await this.#endLast(atMs);
+    const start: Buffer[] = [];
     if (!this.#header) {
       this.#header = png.header;
       this.#startMs = atMs;
-      await this.#append(SIGNATURE, chunk('IHDR', png.header), this.#actl());
-    } else if (
-      !png.header.subarray(8).equals(this.#header.subarray(8)) ||
-      x + png.width > this.#header.readUInt32BE(0) ||
-      y + png.height > this.#header.readUInt32BE(4)
-    ) {
-      throw new Error(`a frame of ${png.width}x${png.height} at ${x},${y} does not fit the animation`);
+      start.push(SIGNATURE, chunk('IHDR', png.header), actl(1));
     }
-    await this.#flush(atMs);
-    this.#waiting = { png, x, y, atMs };
+    const place = uint32(this.#sequence++, png.width, png.height, x, y);
+    const data =
+      this.#frames === 0 ? chunk('IDAT', png.data) : chunk('fdAT', uint32(this.#sequence++), png.data);
+    const head = Buffer.concat(start);
+    const frame = Buffer.concat([head, fctl(place, delayOf(0)), data]);
+    await this.#write(Buffer.concat([frame, chunk('IEND')]), this.#position);
+    this.#last = { at: this.#position + head.length, place };
+    this.#position += frame.length;
+    this.#frames++;
+    await this.#write(actl(this.#frames), ACTL_AT);
   }
 
-  /** The last frame is seen until `atMs`; the file is whole. */
+  /** The last frame is seen until `atMs`. */
   async close(atMs: number): Promise<void> {
     try {
-      await this.#flush(atMs);
+      await this.#endLast(atMs);
     } finally {
       await this.#file.close();
     }
   }
 
-  async #flush(untilMs: number): Promise<void> {
-    const frame = this.#waiting;
-    if (!frame) return;
-    this.#waiting = undefined;
-    const { png, x, y } = frame;
-    const delay = delayOf(untilMs - this.#startMs - this.#writtenMs);
-    this.#writtenMs += (delay.numerator * 1000) / delay.denominator;
-    const control = Buffer.concat([
-      uint32(this.#sequence++, png.width, png.height, x, y),
-      Buffer.from([
-        ...[delay.numerator >> 8, delay.numerator & 0xff],
-        ...[delay.denominator >> 8, delay.denominator & 0xff],
-        ...[APNG_DISPOSE_OP_NONE, APNG_BLEND_OP_SOURCE],
-      ]),
-    ]);
-    const data =
-      this.#frames === 0 ? chunk('IDAT', png.data) : chunk('fdAT', uint32(this.#sequence++), png.data);
-    await this.#append(chunk('fcTL', control), data);
-    this.#frames++;
-    // The next frame takes its place.
-    await this.#write(chunk('IEND'), this.#position);
-    await this.#write(this.#actl(), ACTL_AT);
-  }
-
-  #actl(): Buffer {
-    return chunk('acTL', uint32(this.#frames, PLAY_ONCE));
-  }
-
-  async #append(...parts: readonly Buffer[]): Promise<void> {
-    const bytes = Buffer.concat(parts);
-    await this.#write(bytes, this.#position);
-    this.#position += bytes.length;
+  async #endLast(untilMs: number): Promise<void> {
+    if (!this.#last) return;
+    const { at, place } = this.#last;
+    this.#last = undefined;
+    const delay = delayOf(untilMs - this.#startMs - this.#knownMs);
+    this.#knownMs += (delay.numerator * 1000) / delay.denominator;
+    await this.#write(fctl(place, delay), at);
   }
 
   async #write(bytes: Buffer, position: number): Promise<void> {
@@ -172,7 +153,31 @@ export class ApngWriter {
   }
 }
 
-function delayOf(ms: number): { numerator: number; denominator: number } {
+/** Whether a frame at this place lies in the animation that `header` begins, and has the same kind of pixels. */
+const fits = ({ header, width, height }: Png, x: number, y: number, first: Buffer) =>
+  header.subarray(8).equals(first.subarray(8)) &&
+  x + width <= first.readUInt32BE(0) &&
+  y + height <= first.readUInt32BE(4);
+
+const actl = (frames: number) => chunk('acTL', uint32(frames, PLAY_ONCE));
+
+interface Delay {
+  readonly numerator: number;
+  readonly denominator: number;
+}
+
+const fctl = (place: Buffer, { numerator, denominator }: Delay) =>
+  chunk(
+    'fcTL',
+    place,
+    Buffer.from([
+      ...[numerator >> 8, numerator & 0xff],
+      ...[denominator >> 8, denominator & 0xff],
+      ...[APNG_DISPOSE_OP_NONE, APNG_BLEND_OP_SOURCE],
+    ]),
+  );
+
+function delayOf(ms: number): Delay {
   for (const denominator of DELAY_UNITS) {
     const numerator = Math.max(0, Math.round((ms * denominator) / 1000));
     if (numerator <= MAX_DELAY) return { numerator, denominator };

@@ -269,6 +269,37 @@ function makeMcpServer(client: ApiClient, version: string): McpServer {
     },
   );
   server.registerTool(
+    'touch',
+    {
+      title: 'Touch',
+      description:
+        'Touches the screen with fingers that come down, move along their paths and are lifted together: one path of ' +
+        'one point is a tap, one of more points a swipe, two paths that part are a pinch.',
+      inputSchema: {
+        display,
+        paths: z
+          .array(z.array(z.object(point)).min(1))
+          .min(1)
+          .max(10)
+          .describe('of each finger, in pixels of the last screenshot of the whole display'),
+        durationMs: z
+          .int()
+          .min(0)
+          .max(10_000)
+          .default(200)
+          .describe('more than 500 on one point: a long press'),
+        screenshot: seeResult,
+      },
+      outputSchema: outcomeSchema,
+    },
+    async ({ display, paths, durationMs, screenshot }, { signal }) => {
+      const contacts = paths.map((path) => ({ path: path.map((one) => agent.placeOn(display, one)) }));
+      const body = { display, action: 'gesture', contacts, durationMs };
+      await client.ask('POST', '/v1/input/touch', { body, signal });
+      return await agent.outcome('touched', display, screenshot, signal);
+    },
+  );
+  server.registerTool(
     'wait_until_stable',
     {
       title: 'Wait until the display is still',

@@ -3,6 +3,7 @@
  * are what has changed; each is exactly what the display showed at its time.
  */
 import { spawn, spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -10,6 +11,7 @@ import sharp from 'sharp';
 import type { RecordConfig } from '../cli.ts';
 import type { CursorState } from '../displays/cursor.ts';
 import type { Rect } from '../displays/display.ts';
+import { contains, intersection, union } from '../displays/rects.ts';
 import { ApiClient, ApiError, type ChangeEvent } from './api-client.ts';
 import { ApngWriter } from './apng.ts';
 
@@ -24,33 +26,53 @@ const CONVERSIONS: Readonly<Record<string, readonly string[]>> = {
 
 /** A part of a picture that goes on changing elsewhere is asked for again so often; then all of it is taken. */
 const MAX_PARTS = 3;
+/** Until a server that was busy is asked again. */
+const BUSY_MS = 50;
 
 /** Records until the time is over, SIGINT or SIGTERM, or the server leaves. */
 export async function record(config: RecordConfig): Promise<number> {
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
   const frames = await recordUntil(config, stop.signal);
-  process.stderr.write(`${config.output}: ${frames} frames\n`);
+  process.stderr.write(`${config.output}: ${frames > 0 ? `${frames} frames` : 'not written, no frames'}\n`);
   return 0;
 }
 
-/** Resolves with the number of frames when the recording has ended and its file is whole. */
+/**
+ * Resolves with the number of frames when the recording has ended and its file is whole; without any there is none.
+ *
+ * @throws Error when it cannot be made or converted; what was recorded before is left, and named
+ */
 export async function recordUntil(config: RecordConfig, signal: AbortSignal): Promise<number> {
   const { output } = config;
   const conversion = CONVERSIONS[extname(output).toLowerCase()];
-  if (conversion === undefined) return await recordApng(config, output, signal);
+  if (conversion === undefined) return await recordApng(new Recorder(config, output), signal);
   if (spawnSync('ffmpeg', ['-version'], { stdio: 'ignore' }).error) {
     throw new Error(`${output} needs ffmpeg, which is not installed; a .png needs nothing`);
   }
-  const recording = `${output}.recording.png`;
-  const frames = await recordApng(config, recording, signal);
-  await convert(recording, conversion, output);
-  await rm(recording);
-  return frames;
+  const recording = unusedName(output);
+  const recorder = new Recorder(config, recording, 'wx');
+  try {
+    const frames = await recordApng(recorder, signal);
+    if (frames === 0) return 0;
+    await convert(recording, conversion, output);
+    await rm(recording);
+    return frames;
+  } catch (error) {
+    if (recorder.frames === 0) throw error;
+    throw new Error(`${(error as Error).message}; the recording is in ${recording}`, { cause: error });
+  }
 }
 
-async function recordApng(config: RecordConfig, output: string, signal: AbortSignal): Promise<number> {
-  const recorder = new Recorder(config, output);
+/** A recording that is there is one that could not be converted; it is all that is left of something. */
+function unusedName(output: string): string {
+  for (let number = 1; ; number++) {
+    const name = `${output}.recording${number === 1 ? '' : `-${number}`}.png`;
+    if (!existsSync(name)) return name;
+  }
+}
+
+async function recordApng(recorder: Recorder, signal: AbortSignal): Promise<number> {
   try {
     await recorder.run(signal);
   } finally {
@@ -70,7 +92,7 @@ async function convert(from: string, options: readonly string[], to: string): Pr
     ffmpeg.on('error', reject);
     ffmpeg.on('close', resolve);
   });
-  if (status !== 0) throw new Error(`ffmpeg: ${complaints.trim()}; the recording is in ${from}`);
+  if (status !== 0) throw new Error(`ffmpeg: ${complaints.trim() || `status ${status}`}`);
 }
 
 /** An image, and what it is of. */
@@ -87,13 +109,16 @@ class Recorder {
   readonly #client: ApiClient;
   readonly #config: RecordConfig;
   readonly #output: string;
+  readonly #flags: 'w' | 'wx';
   readonly #damage: Damage;
   #writer: ApngWriter | undefined;
 
-  constructor(config: RecordConfig, output: string) {
+  /** Nothing is written before there is a frame; `wx`: to no file that is there. */
+  constructor(config: RecordConfig, output: string, flags: 'w' | 'wx' = 'w') {
     this.#client = new ApiClient(config.apiSocketPath);
     this.#config = config;
     this.#output = output;
+    this.#flags = flags;
     this.#damage = new Damage(config.cursor);
   }
 
@@ -164,7 +189,7 @@ class Recorder {
     return size?.width === width && size.height === height;
   }
 
-  /** Undefined when there is no such part any more. */
+  /** Undefined when there is no such part any more, or too many others take pictures. */
   async #shoot(part: Rect | undefined): Promise<Shot | undefined> {
     const { display, cursor } = this.#config;
     const region = part === undefined ? '' : `&region=${part.x},${part.y},${part.width},${part.height}`;
@@ -175,14 +200,17 @@ class Recorder {
       const version = Number(headers['picture-version']);
       return { png, width: png.readUInt32BE(16), height: png.readUInt32BE(20), version, atMs };
     } catch (error) {
-      if (error instanceof ApiError && error.status === 400 && part !== undefined) return undefined;
-      throw error;
+      if (!(error instanceof ApiError)) throw error;
+      if (error.status === 400 && part !== undefined) return undefined;
+      if (error.code !== 'busy') throw error;
+      await sleep(BUSY_MS);
+      return undefined;
     }
   }
 
   /** Undefined is all of the picture. Returns the time of it. */
   async #add({ png, width, height, atMs }: Shot, part: Rect | undefined): Promise<number> {
-    this.#writer ??= await ApngWriter.create(this.#output);
+    this.#writer ??= await ApngWriter.create(this.#output, this.#flags);
     const { x, y } = part ?? { x: 0, y: 0 };
     const { size } = this.#writer;
     if (part || size === undefined || (width === size.width && height === size.height)) {
@@ -271,8 +299,7 @@ class Damage {
     if (before === undefined) return [this.whole];
     return [before, cursor]
       .filter(({ visible }) => visible)
-      .map((one) => intersection(one, this.whole))
-      .filter(({ width, height }) => width > 0 && height > 0);
+      .flatMap((one) => intersection(one, this.whole) ?? []);
   }
 
   async #until(isSo: () => boolean): Promise<void> {
@@ -283,29 +310,3 @@ class Damage {
     }
   }
 }
-
-function union(a: Rect, b: Rect): Rect {
-  const [x, y] = [Math.min(a.x, b.x), Math.min(a.y, b.y)];
-  return {
-    x,
-    y,
-    width: Math.max(a.x + a.width, b.x + b.width) - x,
-    height: Math.max(a.y + a.height, b.y + b.height) - y,
-  };
-}
-
-function intersection(a: Rect, b: Rect): Rect {
-  const [x, y] = [Math.max(a.x, b.x), Math.max(a.y, b.y)];
-  return {
-    x,
-    y,
-    width: Math.min(a.x + a.width, b.x + b.width) - x,
-    height: Math.min(a.y + a.height, b.y + b.height) - y,
-  };
-}
-
-const contains = (outer: Rect, inner: Rect) =>
-  inner.x >= outer.x &&
-  inner.y >= outer.y &&
-  inner.x + inner.width <= outer.x + outer.width &&
-  inner.y + inner.height <= outer.y + outer.height;

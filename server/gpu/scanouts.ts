@@ -1,5 +1,6 @@
 /** Which part of which resource each display shows, and the cursors over them. */
 import type { Display, Picture, PixelOrder, PixelSource, Rect } from '../displays/display.ts';
+import { intersection } from '../displays/rects.ts';
 import type { Backend2d } from './backend.ts';
 import { GpuFault } from './fault.ts';
 import { MAX_CURSOR_SIZE, MIN_CURSOR_SIZE } from './limits.ts';
@@ -116,7 +117,7 @@ export class Scanouts {
     let copiedBytes = 0;
     this.#shown.forEach((scanout, index) => {
       if (scanout?.resource !== resource) return;
-      const damaged = intersect(rect, scanout.rect);
+      const damaged = intersection(rect, scanout.rect);
       if (!damaged) return;
       const { x, y } = scanout.rect;
       copiedBytes += this.displays[index]?.damage({ ...damaged, x: damaged.x - x, y: damaged.y - y }) ?? 0;
@@ -170,12 +171,3 @@ export class Scanouts {
 }
 
 const isCursorSize = (size: number) => size >= MIN_CURSOR_SIZE && size <= MAX_CURSOR_SIZE;
-
-/** The common part of two rectangles; undefined when it is empty. */
-export function intersect(a: Rect, b: Rect): Rect | undefined {
-  const x = Math.max(a.x, b.x);
-  const y = Math.max(a.y, b.y);
-  const width = Math.min(a.x + a.width, b.x + b.width) - x;
-  const height = Math.min(a.y + a.height, b.y + b.height) - y;
-  return width > 0 && height > 0 ? { x, y, width, height } : undefined;
-}

@@ -26,8 +26,7 @@ const FUNCTION_KEYS: readonly [number, string][] = [
   [0x1008ff02, 'brightnessup brightnessdown'],
   [0x1008ff11, 'volumedown mute volumeup playpause stopcd previoussong nextsong homepage mail - search'],
   [0x1008ff1d, 'calc'],
-  [0x1008ff26, 'back forward stop refresh power wakeup - sleep - bookmarks - media'],
-  [0x1008ff2d, 'screenlock www'],
+  [0x1008ff26, 'back forward stop refresh power wakeup - screenlock www sleep bookmarks playpause media'],
   [0x1008ffb2, 'micmute'],
 ];
 

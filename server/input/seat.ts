@@ -23,6 +23,9 @@ export interface SeatOptions {
   readonly displays: () => readonly DisplaySize[];
 }
 
+/** The devices of a seat. */
+export type SeatDevice = 'keyboard' | 'tablet' | 'touch';
+
 /** A place on a display, in pixels of its picture; what lies outside is moved to the edge. */
 export interface Place {
   readonly display: number;
@@ -58,10 +61,10 @@ export interface SeatClient {
   /** Resolves when the guest has caught up, or takes nothing at all. */
   drained(): Promise<void>;
   /**
-   * Resolves with true when the guest has taken all keys and all of the pointer that were reported until now; false: it
-   * has not within `timeoutMs`, or has lost some. A device without a driver is not waited for.
+   * Resolves with true when the guest has taken all that was reported to these devices until now; false: it has not
+   * within `timeoutMs`, or has lost some. A device without a driver is not waited for.
    */
-  delivered(timeoutMs: number): Promise<boolean>;
+  delivered(devices: readonly SeatDevice[], timeoutMs: number): Promise<boolean>;
   /** Releases all keys, buttons and contacts that only this client holds. What it does afterwards has no effect. */
   close(): void;
 }
@@ -98,6 +101,11 @@ export class Seat {
   /** Whether a driver of the guest listens to the tablet. */
   get isPointerHeard(): boolean {
     return this.#options.tablet?.hasDriver === true;
+  }
+
+  /** Whether a driver of the guest listens to the touch screen. */
+  get isTouchHeard(): boolean {
+    return this.#options.touch?.hasDriver === true;
   }
 
   /** As the guest has set them; undefined while no driver has set any. */
@@ -170,8 +178,8 @@ export class Seat {
       drained: async () => {
         await Promise.all([keyboard?.drained(), tablet?.drained(), touch?.drained()]);
       },
-      delivered: async (timeoutMs) => {
-        const heard = [keyboard, tablet].filter((device) => device?.hasDriver);
+      delivered: async (devices, timeoutMs) => {
+        const heard = devices.map((name) => this.#options[name]).filter((device) => device?.hasDriver);
         const taken = await Promise.all(heard.map((device) => device?.delivered(timeoutMs)));
         return taken.every((isTaken) => isTaken);
       },

@@ -11,6 +11,7 @@ import type { SeatClient } from '../../server/input/seat.ts';
 import { InputServer } from '../../server/input-server.ts';
 import { startDesktop } from '../../tools/testbed/desktop.ts';
 import { type Device, type Guest, startGuest } from '../../tools/testbed/qemu.ts';
+import { askSocket } from '../support/api-here.ts';
 import { recordingLog } from '../support/fake-client.ts';
 import { expectNoComplaints, kernels, soon, startServer } from './support.ts';
 
@@ -320,6 +321,25 @@ describe.each(kernels)('Linux %s', (kernel) => {
     await guest.waitFor(/^EVDEV keys down=42\nEVDEV keys\n/m);
     await guest.scriptSucceeds();
     input.expectNoComplaints();
+  });
+
+  test('is tapped over the control API', async () => {
+    await using server = await startServer({ inputs: ['touch'], displays: ['640x480'] });
+    const script = `evdev watch "${TOUCH}" 7`;
+    await using guest = await startGuest({ kernel, modules: ['input'], devices: server.devices, script });
+    await guest.waitFor('EVDEV watching\n');
+    const tap = { action: 'tap', x: 320, y: 120 };
+    expect(await askSocket(server.apiSocketPath, 'POST', '/v1/input/touch', tap)).toMatchObject({
+      status: 204,
+    });
+    await guest.scriptSucceeds();
+    const touched = [...guest.serial.matchAll(/^EVDEV event (.*)$/gm)].map(([, event]) => event);
+    const at = (pixel: number, size: number) => Math.floor(((pixel + 0.5) * 32768) / size);
+    expect(touched).toEqual([
+      ...['3 57 0', `3 53 ${at(320, 640)}`, `3 54 ${at(120, 480)}`, '1 330 1', '0 0 0'],
+      ...['3 57 -1', '1 330 0'],
+    ]);
+    expectNoComplaints(server);
   });
 
   test('finds the devices again after its driver, or the whole guest, came anew', async () => {

@@ -11,6 +11,7 @@ import type { InputDevice } from '../../server/input/device.ts';
 import { KeyboardDevice } from '../../server/input/keyboard.ts';
 import { Seat } from '../../server/input/seat.ts';
 import { TabletDevice } from '../../server/input/tablet.ts';
+import { TouchDevice } from '../../server/input/touch.ts';
 import { SILENT_LOG } from '../../server/log.ts';
 import { InputMachine } from './input-machine.ts';
 import { viewingHere } from './viewing.ts';
@@ -112,6 +113,7 @@ export interface ApiHereOptions {
   readonly displays?: readonly { readonly width: number; readonly height: number }[];
   readonly keyboard?: TakingGuest<KeyboardDevice> | undefined;
   readonly tablet?: TakingGuest<TabletDevice> | undefined;
+  readonly touch?: TakingGuest<TouchDevice> | undefined;
 }
 
 /** What an API of this process has behind it. Close it. */
@@ -120,6 +122,7 @@ export class ApiHere implements AsyncDisposable {
   readonly screens: readonly Screen[];
   readonly keyboard: TakingGuest<KeyboardDevice> | undefined;
   readonly tablet: TakingGuest<TabletDevice> | undefined;
+  readonly touch: TakingGuest<TouchDevice> | undefined;
   readonly seat: Seat;
   readonly viewing: Viewing;
   readonly #folder: string;
@@ -127,11 +130,12 @@ export class ApiHere implements AsyncDisposable {
   #api: Api | undefined;
 
   /** Use `apiHere`. */
-  constructor({ displays = [{ width: 640, height: 480 }], keyboard, tablet }: ApiHereOptions) {
+  constructor({ displays = [{ width: 640, height: 480 }], keyboard, tablet, touch }: ApiHereOptions) {
     this.#folder = mkdtempSync(join(tmpdir(), 'api-'));
     this.socketPath = join(this.#folder, 'api.sock');
     this.keyboard = keyboard;
     this.tablet = tablet;
+    this.touch = touch;
     this.#gpu = new GpuServer({
       socketPath: join(this.#folder, 'gpu.sock'),
       displays: displays.map((size) => ({ ...size, refreshHz: 60 })),
@@ -140,6 +144,7 @@ export class ApiHere implements AsyncDisposable {
     this.seat = new Seat({
       keyboard: keyboard?.machine.device,
       tablet: tablet?.machine.device,
+      touch: touch?.machine.device,
       displays: () => this.screens.map(({ picture, mode }) => picture ?? mode),
     });
     this.viewing = new Viewing({
@@ -179,6 +184,7 @@ export class ApiHere implements AsyncDisposable {
     await this.viewing.close();
     this.keyboard?.close();
     this.tablet?.close();
+    this.touch?.close();
     this.#gpu.close();
     rmSync(this.#folder, { recursive: true });
   }
@@ -190,11 +196,12 @@ export async function apiHere(options: ApiHereOptions = {}): Promise<ApiHere> {
   return here;
 }
 
-/** An API with a keyboard and a tablet, and a guest that listens to both. */
+/** An API with a keyboard, a tablet and a touch screen, and a guest that listens to all. */
 export function apiWithInput(options: ApiHereOptions = {}): Promise<ApiHere> {
   return apiHere({
     keyboard: new TakingGuest(new KeyboardDevice(SILENT_LOG)).bringUp(),
     tablet: new TakingGuest(new TabletDevice(SILENT_LOG)).bringUp(),
+    touch: new TakingGuest(new TouchDevice(SILENT_LOG)).bringUp(),
     ...options,
   });
 }

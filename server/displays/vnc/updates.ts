@@ -4,6 +4,7 @@
  * one that never reads costs the memory of one update.
  */
 import type { Rect } from '../display.ts';
+import { contains, intersection, union } from '../rects.ts';
 import type { Canvas, Follower, Moved } from '../viewing/canvas.ts';
 import type { KeyboardLeds } from '../viewing/messages.ts';
 import { TILE, TileSet } from '../viewing/tiles.ts';
@@ -19,7 +20,6 @@ import {
 } from './encodings/index.ts';
 import { type PixelFormat, SERVER_PIXEL_FORMAT } from './pixel-format.ts';
 import * as rfb from './protocol.ts';
-import { contains, intersection, union, wholeTiles } from './rects.ts';
 import type { ViewerStream } from './viewer-stream.ts';
 
 /** A larger picture comes in several updates: this is what the memory of a viewer is bounded by. */
@@ -491,3 +491,10 @@ const ledBits = ({ scrollLock, numLock, capsLock }: KeyboardLeds) =>
   (scrollLock ? rfb.LED_SCROLL_LOCK : 0) |
   (numLock ? rfb.LED_NUM_LOCK : 0) |
   (capsLock ? rfb.LED_CAPS_LOCK : 0);
+
+/** The tiles that a rectangle touches. */
+function wholeTiles({ x, y, width, height }: Rect): Rect {
+  const [left, top] = [Math.floor(x / TILE) * TILE, Math.floor(y / TILE) * TILE];
+  const [right, bottom] = [Math.ceil((x + width) / TILE) * TILE, Math.ceil((y + height) / TILE) * TILE];
+  return { x: left, y: top, width: right - left, height: bottom - top };
+}

@@ -75,6 +75,7 @@ describe('the document', () => {
       '/v1/input/keys',
       '/v1/input/text',
       '/v1/input/pointer',
+      '/v1/input/touch',
       '/metrics',
       '/healthz',
     ]);

@@ -1,4 +1,4 @@
-/** Keys, text and pointer over the control API: what a guest gets of them, and that nothing stays pressed. */
+/** Keys, text, pointer and touch over the control API: what a guest gets of them, and that nothing stays pressed. */
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { InputCalls } from '../../../server/api/input.ts';
@@ -9,7 +9,9 @@ import {
   MAX_TEXT_LENGTH,
 } from '../../../server/api/limits.ts';
 import { KeyboardDevice } from '../../../server/input/keyboard.ts';
+import { MAX_CONTACTS } from '../../../server/input/limits.ts';
 import { Seat } from '../../../server/input/seat.ts';
+import { TabletDevice } from '../../../server/input/tablet.ts';
 import { SILENT_LOG } from '../../../server/log.ts';
 import { type ApiHere, apiHere, apiWithInput } from '../../support/api-here.ts';
 import { InputMachine } from '../../support/input-machine.ts';
@@ -157,6 +159,22 @@ describe('who hangs up', () => {
     expect(keysTaken()).toEqual([`+${SHIFT}`, `-${SHIFT}`, ...tapped(T)]);
   });
 
+  test('while others are served gives the place to somebody else at once', async () => {
+    const calls = new InputCalls({ seat: here.seat, layout: 'us' });
+    const stop = new AbortController();
+    const first = calls.keys([{ waitMs: 10_000 }], { delayMs: 0 }, stop.signal);
+    const others = Array.from({ length: MAX_INPUT_REQUESTS - 1 }, () => new AbortController());
+    const gone = others.map(({ signal }) => calls.text('c', { delayMs: 0 }, signal));
+    for (const hangUp of others) hangUp.abort(new Error('gone'));
+    for (const one of gone) await expect(one).rejects.toThrow('gone');
+    const more = others.map(() => calls.text('t', { delayMs: 0 }, new AbortController().signal));
+    await expect(calls.text('a', { delayMs: 0 }, stop.signal)).rejects.toMatchObject({ code: 'busy' });
+    stop.abort();
+    await expect(first).rejects.toThrow('aborted');
+    await Promise.all(more);
+    expect(keysTaken()).toEqual(others.flatMap(() => tapped(T)));
+  });
+
   test('is not served when the turn comes', async () => {
     const hangUp = new AbortController();
     const first = post('keys', { keys: [{ waitMs: 50 }, 'a'], delayMs: 0 });
@@ -187,6 +205,7 @@ describe('without anybody who listens', () => {
       await api.ask('POST', '/v1/input/keys', { keys: ['a'] }),
       await api.ask('POST', '/v1/input/text', { text: 'a' }),
       await api.ask('POST', '/v1/input/pointer', { action: 'move', x: 1, y: 1 }),
+      await api.ask('POST', '/v1/input/touch', { action: 'tap', x: 1, y: 1 }),
     ]);
 
   test('because there are no devices: 409', async () => {
@@ -195,14 +214,14 @@ describe('without anybody who listens', () => {
       [409, 'no_keyboard'],
       [409, 'no_keyboard'],
       [409, 'no_tablet'],
+      [409, 'no_touch'],
     ]);
   });
 
   test('because no driver has come: 503', async () => {
-    const { keyboard, tablet } = here;
-    keyboard?.machine.driver.reset();
-    tablet?.machine.driver.reset();
-    expect(await askAll(here)).toEqual(Array(3).fill([503, 'no_driver']));
+    const { keyboard, tablet, touch } = here;
+    for (const guest of [keyboard, tablet, touch]) guest?.machine.driver.reset();
+    expect(await askAll(here)).toEqual(Array(4).fill([503, 'no_driver']));
   });
 
   test('because the driver leaves on the way: 503, and the key is up for the next one', async () => {
@@ -232,6 +251,34 @@ describe('without anybody who listens', () => {
       vi.useRealTimers();
     }
   });
+});
+
+test('a device that takes nothing is waited for by those who use it only', async () => {
+  vi.useFakeTimers();
+  try {
+    const keyboard = new InputMachine(new KeyboardDevice(SILENT_LOG)).bringUp(64);
+    const tablet = new InputMachine(new TabletDevice(SILENT_LOG)).bringUp(0);
+    const seat = new Seat({
+      keyboard: keyboard.device,
+      tablet: tablet.device,
+      displays: () => [{ width: 9, height: 9 }],
+    });
+    const calls = new InputCalls({ seat, layout: 'us' });
+    const { signal } = new AbortController();
+    const move = { action: 'move', display: 0, modifiers: [], x: 1, y: 1 } as const;
+    const moved = calls.pointer(move, { width: 9, height: 9 }, signal);
+    const refused = expect(moved).rejects.toMatchObject({ code: 'not_taken' });
+    const typed = calls.text('a', { delayMs: 0 }, signal);
+    const taken: string[] = [];
+    const guest = setInterval(() => taken.push(...keyboard.takeAndReturn()), 10);
+    await vi.advanceTimersByTimeAsync(12_000);
+    clearInterval(guest);
+    await refused;
+    await expect(typed).resolves.toBe(undefined);
+    expect(taken).toEqual([`1 ${A} 1`, '0 0 0', `1 ${A} 0`, '0 0 0']);
+  } finally {
+    vi.useRealTimers();
+  }
 });
 
 describe('the pointer', () => {
@@ -305,6 +352,95 @@ describe('the pointer', () => {
   });
 });
 
+describe('the touch screen', () => {
+  const at = (x: number, y: number) => ({ x, y });
+  /** Each report: the fingers that are there, by slot, in pixels of a display of 640x480. */
+  const touchTaken = () => {
+    const fingers = new Map<number, { x: number; y: number }>();
+    let slot = 0;
+    let isTouched = false;
+    return (here.touch?.takeAll() ?? []).flatMap((line) => {
+      const [type, code, value] = line.split(' ').map(Number) as [number, number, number];
+      if (type === 1 && code === 0x14a) isTouched = value === 1;
+      if (type === 3 && code === 0x2f) slot = value;
+      if (type === 3 && code === 0x39 && value >= 0) fingers.set(slot, at(0, 0));
+      if (type === 3 && code === 0x39 && value < 0) fingers.delete(slot);
+      const finger = fingers.get(slot) ?? at(0, 0);
+      if (type === 3 && code === 0x35) finger.x = Math.floor((value * 640) / 32768);
+      if (type === 3 && code === 0x36) finger.y = Math.floor((value * 480) / 32768);
+      if (type !== 0) return [];
+      expect(isTouched).toBe(fingers.size > 0);
+      const places = [...fingers].sort(([a], [b]) => a - b).map(([, { x, y }]) => `${x},${y}`);
+      return [places.join(' ')];
+    });
+  };
+
+  test('is tapped where it is told, as often as it is told, and has been when the answer comes', async () => {
+    const { status } = await post('touch', { action: 'tap', x: 100.5, y: 50, count: 2, holdMs: 20 });
+    expect(status).toBe(204);
+    expect(touchTaken()).toEqual(['100,50', '', '100,50', '']);
+  });
+
+  test('is tapped with keys held', async () => {
+    expect((await post('touch', { action: 'tap', x: 1, y: 2, modifiers: ['ctrl'] })).status).toBe(204);
+    expect(keysTaken()).toEqual(tapped(CTRL));
+    expect(touchTaken()).toEqual(['1,2', '']);
+  });
+
+  test('is swiped along a path, through its corners, and the finger is lifted at its end', async () => {
+    const path = [at(10, 20), at(110, 20), at(110, 70)];
+    expect((await post('touch', { action: 'swipe', path, durationMs: 100 })).status).toBe(204);
+    const taken = touchTaken();
+    expect([taken[0], ...taken.slice(-2)]).toEqual(['10,20', '110,70', '']);
+    expect(taken).toContain('110,20');
+    expect(taken.length).toBeGreaterThan(6);
+    for (const place of taken.slice(0, -1)) expect(place).toMatch(/^(\d+,20|110,\d+)$/);
+  });
+
+  test('is pinched: fingers come down, move and are lifted together', async () => {
+    const contacts = [{ path: [at(300, 200), at(100, 200)] }, { path: [at(340, 200), at(540, 200)] }];
+    expect((await post('touch', { action: 'gesture', contacts, durationMs: 100 })).status).toBe(204);
+    const taken = touchTaken();
+    expect([taken[0], ...taken.slice(-2)]).toEqual(['300,200 340,200', '100,200 540,200', '']);
+    expect(taken.length).toBeGreaterThan(6);
+    const distances = taken.slice(0, -1).map((places) => {
+      const [left = 0, right = 0] = [...places.matchAll(/(\d+),200/g)].map(([, x]) => Number(x));
+      expect(Math.abs(left + right - 640)).toBeLessThanOrEqual(1);
+      return right - left;
+    });
+    expect(distances).toEqual(distances.toSorted((a, b) => a - b));
+  });
+
+  test('holds ten fingers still, or some that stand while others move', async () => {
+    const still = Array.from({ length: MAX_CONTACTS }, (_, i) => ({ path: [at(i * 50, i)] }));
+    await post('touch', { action: 'gesture', contacts: still, durationMs: 0 });
+    expect(touchTaken()).toEqual([still.map(({ path }) => `${path[0]?.x},${path[0]?.y}`).join(' '), '']);
+    const contacts = [{ path: [at(5, 5)] }, { path: [at(9, 9), at(9, 9)] }, { path: [at(0, 0), at(60, 0)] }];
+    await post('touch', { action: 'gesture', contacts, durationMs: 0 });
+    expect(touchTaken()).toEqual(['5,5 9,9 0,0', '5,5 9,9 60,0', '']);
+  });
+
+  test('is left by the fingers of who hangs up', async () => {
+    const hangUp = new AbortController();
+    const asked = post('touch', { action: 'tap', x: 1, y: 1, holdMs: 10_000 }, hangUp.signal);
+    await vi.waitFor(() => expect(here.touch?.held).toEqual([0x14a]));
+    hangUp.abort();
+    await expect(asked).rejects.toThrow('aborted');
+    await vi.waitFor(() => expect(here.touch?.held).toEqual([]));
+    expect(touchTaken()).toEqual(['1,1', '']);
+  });
+
+  test('has the size of what the guest shows, and is on displays that are there', async () => {
+    const { status, json } = await post('touch', { action: 'tap', x: 640, y: 0 });
+    expect([status, json]).toMatchObject([
+      400,
+      { error: { message: '640,0 is not in the picture of 640x480' } },
+    ]);
+    expect((await post('touch', { action: 'tap', display: 1, x: 0, y: 0 })).status).toBe(404);
+    expect(touchTaken()).toEqual([]);
+  });
+});
+
 describe('hostile bodies', () => {
   const xy = { x: 1, y: 1 };
   test.each<[string, string, string | object, number]>([
@@ -343,12 +479,23 @@ describe('hostile bodies', () => {
     ['pointer', 'a drag that is too long', { action: 'drag', path: [xy, xy], durationMs: 1e9 }, 400],
     ['pointer', 'too many notches', { action: 'scroll', ...xy, down: 1e9 }, 400],
     ['pointer', 'a display that is none', { action: 'move', ...xy, display: -1 }, 400],
+    ['touch', 'no action', xy, 400],
+    ['touch', 'a place outside', { action: 'tap', x: -1, y: 0 }, 400],
+    ['touch', 'too many taps', { action: 'tap', ...xy, count: 1000 }, 400],
+    ['touch', 'a tap that is too long', { action: 'tap', ...xy, holdMs: 1e9 }, 400],
+    ['touch', 'a swipe to nowhere', { action: 'swipe', path: [xy] }, 400],
+    ['touch', 'a path that leaves', { action: 'swipe', path: [xy, { x: 1e9, y: 1 }] }, 400],
+    ['touch', 'no fingers', { action: 'gesture', contacts: [] }, 400],
+    ['touch', 'a finger without a place', { action: 'gesture', contacts: [{ path: [] }] }, 400],
+    ['touch', 'too many fingers', { action: 'gesture', contacts: Array(11).fill({ path: [xy] }) }, 400],
+    ['touch', 'a path that is too long', { action: 'swipe', path: Array(1000).fill(xy) }, 400],
     ['pointer', 'a modifier that is none', { action: 'move', ...xy, modifiers: ['hyper'] }, 400],
   ])('for %s with %s are refused, and the guest gets nothing', async (what, _, body, expected) => {
     const { status, json } = await post(what, body);
     expect(status).toBe(expected);
     expect(json).toMatchObject({ error: { code: expect.any(String), message: expect.stringMatching(/\S/) } });
-    expect([here.keyboard?.takeAll(), here.tablet?.takeAll()]).toEqual([[], []]);
+    const guests = [here.keyboard, here.tablet, here.touch];
+    expect(guests.map((guest) => guest?.takeAll())).toEqual([[], [], []]);
   });
 
   test('that come in pieces without end are cut off', async () => {

@@ -1,6 +1,7 @@
 /** Screenshots over the API: exact where they are said to be, of the part and the size that were asked for. */
 import sharp from 'sharp';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { MAX_SCREENSHOTS } from '../../../server/api/limits.ts';
 import { decodePng } from '../../../tools/testbed/pictures.ts';
 import { type ApiHere, apiHere } from '../../support/api-here.ts';
 import { makeScreen, Painted, texture } from '../../support/screens.ts';
@@ -117,6 +118,26 @@ describe('a screenshot', () => {
     expect(status).toBe(400);
     expect(json).toMatchObject({ error: { message: 'an image of 32768x16384 is too large' } });
   });
+});
+
+test('screenshots beyond a number at a time are refused; with room they are taken again', async () => {
+  const gates: (() => void)[] = [];
+  const capture = here.viewing.capture.bind(here.viewing);
+  const held = vi.spyOn(here.viewing, 'capture').mockImplementation(async (...asked) => {
+    await new Promise<void>((resolve) => gates.push(resolve));
+    return await capture(...asked);
+  });
+  const taken = Array.from({ length: MAX_SCREENSHOTS }, () => shot());
+  await vi.waitFor(() => expect(gates.length).toBe(MAX_SCREENSHOTS));
+  const { status, json } = await shot();
+  expect([status, json]).toMatchObject([503, { error: { code: 'busy' } }]);
+  for (const open of gates) open();
+  const statuses = (await Promise.all(taken)).map((answer) => answer.status);
+  expect(statuses).toEqual(Array(MAX_SCREENSHOTS).fill(200));
+  held.mockRestore();
+  // One that fails leaves its place too.
+  for (let i = 0; i < MAX_SCREENSHOTS; i++) expect((await shot('?region=900,0,1,1')).status).toBe(400);
+  expect((await shot()).status).toBe(200);
 });
 
 describe('its headers', () => {

@@ -85,6 +85,7 @@ test('the tools are there, each with a description and checked shapes', async ()
     'click',
     'drag',
     'scroll',
+    'touch',
     'wait_until_stable',
     'wait_for_change',
   ]);
@@ -176,6 +177,28 @@ describe('pointing', () => {
     expect((await call('scroll', { x: 5, y: 5, down: -2 })).isError).toBe(false);
     expect(here.tablet?.takeAll().filter((line) => line.startsWith('2 8 '))).toEqual(['2 8 1', '2 8 1']);
   });
+});
+
+test('touching is with fingers at the pixels of the last screenshot', async () => {
+  await call('screenshot', { scale: 0.5 });
+  const paths = [
+    [{ x: 100, y: 50 }],
+    [
+      { x: 200, y: 50 },
+      { x: 300, y: 50 },
+    ],
+  ];
+  expect((await call('touch', { paths, durationMs: 20 })).text).toBe('touched');
+  const taken = here.touch?.takeAll() ?? [];
+  const ofAxis = (code: number, size: number) =>
+    taken
+      .filter((line) => line.startsWith(`3 ${code} `))
+      .map((line) => Math.floor((Number(line.split(' ')[2]) * size) / 32768));
+  const xs = ofAxis(0x35, 2100);
+  expect([...xs.slice(0, 2), xs.at(-1)]).toEqual([201, 401, 601]);
+  expect(ofAxis(0x36, 1000)).toEqual([101, 101]);
+  expect(taken.filter((line) => line === '3 57 -1').length).toBe(2);
+  expect((await call('touch', { paths: [[{ x: -1, y: 0 }]] })).isError).toBe(true);
 });
 
 describe('typing', () => {

@@ -1,11 +1,12 @@
 /** Recordings: whole files, true times, and frames that are what the display showed; read by a decoder that is not ours. */
 import { spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import sharp from 'sharp';
 import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { Problem } from '../../../server/api/problem.ts';
 import type { RecordConfig } from '../../../server/cli.ts';
 import { ApngWriter } from '../../../server/commands/apng.ts';
 import { recordUntil } from '../../../server/commands/record.ts';
@@ -73,13 +74,16 @@ describe('an animated PNG', () => {
 
   test('is whole after each frame, however the process ends', async () => {
     const writer = await ApngWriter.create(output);
-    for (let i = 0; i < 4; i++) await writer.add(await png(8, 8, [i, i, i]), 0, 0, i * 100);
     const path = join(folder, 'cut.png');
-    writeFileSync(path, readFileSync(output));
+    for (let i = 0; i < 4; i++) {
+      await writer.add(await png(8, 8, [i, i, i]), 0, 0, i * 100);
+      writeFileSync(path, readFileSync(output));
+      const { frames, delaysMs } = play(path);
+      expect(frames.map((frame) => frame[0])).toEqual([0, 1, 2, 3].slice(0, i + 1));
+      expect(delaysMs.slice(0, -1)).toEqual(Array(i).fill(100));
+    }
     await writer.close(400);
-    const { frames, delaysMs } = play(path);
-    expect([frames.length, delaysMs]).toEqual([3, [100, 100, 100]]);
-    expect(frames.map((frame) => frame[0])).toEqual([0, 1, 2]);
+    expect(play(output).delaysMs).toEqual([100, 100, 100, 100]);
   });
 
   test('takes no frame that does not fit, and nothing that is no PNG', async () => {
@@ -129,6 +133,9 @@ describe('a recording', () => {
     );
   /** Waits until something has been written, and so the first frame was taken. */
   const isStarted = () => vi.waitFor(() => expect(existsSync(output)).toBe(true), { interval: 5 });
+  /** Waits until the recording shows what the display shows. */
+  const isSeen = () =>
+    vi.waitFor(() => expect(play(output).frames.at(-1)?.equals(painted.rgba)).toBe(true), { timeout: 5000 });
   const rest = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
   const spot = (i: number): Rect => ({ x: (i * 53) % 150, y: (i * 31) % 110, width: 10, height: 10 });
 
@@ -143,7 +150,7 @@ describe('a recording', () => {
       states.push(painted.rgba.toString('latin1'));
       await rest(i % 7);
     }
-    await rest(100);
+    await isSeen();
     stop.abort();
     const count = await recording;
     const { frames } = play(output);
@@ -159,7 +166,7 @@ describe('a recording', () => {
     const recording = start();
     await isStarted();
     painted.draw({ x: 100, y: 50, width: 1, height: 1 }, [1, 2, 3]).flush();
-    await rest(150);
+    await isSeen();
     stop.abort();
     expect(await recording).toBe(2);
     const bytes = readFileSync(output);
@@ -238,10 +245,17 @@ describe('a recording', () => {
     const recording = start();
     await isStarted();
     painted.draw(spot(3), [9, 9, 9]).flush();
-    await rest(100);
+    await isSeen();
     await here.stopListening();
     expect(await recording).toBe(2);
     expect(play(output).frames.length).toBe(2);
+  });
+
+  test('waits while others take too many pictures', async () => {
+    const refusal = new Problem(503, 'busy', 'too many screenshots at a time');
+    vi.spyOn(here.viewing, 'capture').mockRejectedValueOnce(refusal);
+    expect(await start({ durationMs: 1000 })).toBe(1);
+    expect(play(output).frames[0]?.equals(painted.rgba)).toBe(true);
   });
 
   test('of nobody, or of a display that is not there, is an error and no file', async () => {
@@ -259,6 +273,49 @@ describe('a recording', () => {
       vi.unstubAllEnvs();
     }
     expect(existsSync(`${webm}.recording.png`)).toBe(false);
+  });
+
+  describe('for a converter', () => {
+    const converted = join(folder, 'converted.webm');
+    const recordings = () => readdirSync(folder).filter((name) => name.startsWith('converted.'));
+    /** An ffmpeg that copies its input, or does not. */
+    const useConverter = (does: string) => {
+      const script = '#!/bin/sh\n[ "$1" = -version ] && exit\nfrom=$7; for to in "$@"; do :; done\n';
+      const bin = mkdtempSync(join(folder, 'bin-'));
+      writeFileSync(join(bin, 'ffmpeg'), script + does, { mode: 0o755 });
+      vi.stubEnv('PATH', `${bin}:${process.env.PATH}`);
+    };
+    afterEach(() => {
+      vi.unstubAllEnvs();
+      for (const name of recordings()) rmSync(join(folder, name));
+    });
+
+    test('that has no frames is not converted: there is no file, and no error', async () => {
+      useConverter('echo called >"$to"');
+      stop.abort();
+      expect(await start({ output: converted })).toBe(0);
+      expect(recordings()).toEqual([]);
+    });
+
+    test('leaves recordings alone that are there already', async () => {
+      useConverter('cp "$from" "$to"');
+      const before = ['', '-2'].map((number) => `${converted}.recording${number}.png`);
+      for (const path of before) writeFileSync(path, 'of an earlier one');
+      expect(await start({ output: converted, durationMs: 200 })).toBe(1);
+      expect(play(converted).frames.length).toBe(1);
+      expect(before.map((path) => readFileSync(path, 'utf8'))).toEqual(Array(2).fill('of an earlier one'));
+      expect(recordings().length).toBe(3);
+    });
+
+    test('that fails is kept, and the error says where', async () => {
+      useConverter('echo no such codec >&2; exit 1');
+      const recording = `${converted}.recording.png`;
+      await expect(start({ output: converted, durationMs: 200 })).rejects.toThrow(
+        `ffmpeg: no such codec; the recording is in ${recording}`,
+      );
+      expect(play(recording).frames.length).toBe(1);
+      await expect(start({ output: converted, display: 5 })).rejects.toThrow(/^there is no display 5$/);
+    });
   });
 
   test.for(['webm', 'mp4', 'gif', 'webp'])('becomes %s where there is ffmpeg', async (kind, context) => {

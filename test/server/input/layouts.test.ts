@@ -52,10 +52,14 @@ const textOf = (line: string) => {
   return text === '-' ? '' : Buffer.from(text, 'hex').toString().replaceAll('\r', '\n');
 };
 
+const from = (first: number, count: number) => Array.from({ length: count }, (_, i) => first + i);
 /** Everything that might be typed with some layout. */
-const CANDIDATES = Array.from({ length: 0x3000 - 0x20 }, (_, i) => String.fromCharCode(0x20 + i)).filter(
-  (character) => character.normalize('NFC') === character,
-);
+const CANDIDATES = from(0x20, 0x3000 - 0x20)
+  .map((code) => String.fromCharCode(code))
+  .filter((character) => character.normalize('NFC') === character);
+/** What no key of X11's usual keyboard gives, or another one: they mean what is printed on our key. */
+const WITHOUT_KEY =
+  /^(ISO_Level3_Shift|Multi_key|Zenkaku_Hankaku|KP_Separator|F1[3-9]|F2[0-4]|Shift_Lock|XF86Stop|XF86Refresh)$/;
 const canType = (character: string, layout: LayoutName) => {
   try {
     return strokesFor(character, layout);
@@ -125,6 +129,23 @@ describe.skipIf(!judge)('according to libxkbcommon', () => {
     );
     const keysyms = lines.map((line) => Number.parseInt(line.split(' ')[1] as string, 16));
     expect(keysyms.map((keysym) => strokeForKeysym(keysym, 'us')?.code)).toEqual(codes);
+  });
+
+  test('a keysym that is no character is given by a key that has it, with something held or not', () => {
+    const keysyms = [...from(0xfd00, 0x300), ...from(0x1008_fe00, 0x200)].filter((keysym) =>
+      strokeForKeysym(keysym, 'us'),
+    );
+    expect(keysyms.length).toBeGreaterThan(120);
+    const lines = ask(
+      'us',
+      keysyms.map((keysym) => `name ${keysym}`),
+    );
+    const others = lines.flatMap((line, i) => {
+      const [name = '', ...codes] = line.split(' ');
+      const ours = strokeForKeysym(keysyms[i] as number, 'us')?.code;
+      return codes.includes(String(ours)) || WITHOUT_KEY.test(name) ? [] : [`${line}, not ${ours}`];
+    });
+    expect(others).toEqual([]);
   });
 });
 

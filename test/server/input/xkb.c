@@ -7,7 +7,9 @@
  *                                  UTF-8, or -), then the keysym of each stroke
  *     keysym CODEPOINT             the keysym of a character
  *     character KEYSYM             the code point of a keysym; 0: none
+ *     name KEYSYM                  its name, then the key codes that give it, whatever is held with them
  */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -66,6 +68,22 @@ static void type(char *strokes) {
   puts(keysyms);
 }
 
+static void name(struct xkb_keymap *keymap, xkb_keysym_t wanted) {
+  char text[64];
+  xkb_keysym_get_name(wanted, text, sizeof text);
+  fputs(text, stdout);
+  for (xkb_keycode_t key = xkb_keymap_min_keycode(keymap); key <= xkb_keymap_max_keycode(keymap); key++) {
+    bool gives = false;
+    for (xkb_level_index_t level = 0; level < xkb_keymap_num_levels_for_key(keymap, key, 0); level++) {
+      const xkb_keysym_t *keysyms;
+      int count = xkb_keymap_key_get_syms_by_level(keymap, key, 0, level, &keysyms);
+      for (int i = 0; i < count; i++) gives |= keysyms[i] == wanted;
+    }
+    if (gives) printf(" %u", key - EVDEV_OFFSET);
+  }
+  putchar('\n');
+}
+
 int main(int argc, char **argv) {
   if (argc != 3) fail("usage: xkb LAYOUT VARIANT");
   struct xkb_context *context = xkb_context_new(XKB_CONTEXT_NO_FLAGS);
@@ -87,6 +105,8 @@ int main(int argc, char **argv) {
       printf("%x\n", xkb_utf32_to_keysym((uint32_t)strtoul(line + 7, NULL, 10)));
     } else if (strncmp(line, "character ", 10) == 0) {
       printf("%x\n", xkb_keysym_to_utf32((xkb_keysym_t)strtoul(line + 10, NULL, 10)));
+    } else if (strncmp(line, "name ", 5) == 0) {
+      name(keymap, (xkb_keysym_t)strtoul(line + 5, NULL, 10));
     } else {
       fail("a line that is not understood");
     }

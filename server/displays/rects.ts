@@ -1,6 +1,5 @@
 /** Rectangles of pixels. */
-import type { Rect } from '../display.ts';
-import { TILE } from '../viewing/tiles.ts';
+import type { Rect } from './display.ts';
 
 /** What is in both; undefined when nothing is. */
 export function intersection(a: Rect, b: Rect): Rect | undefined {
@@ -11,18 +10,12 @@ export function intersection(a: Rect, b: Rect): Rect | undefined {
   return width > 0 && height > 0 ? { x, y, width, height } : undefined;
 }
 
+/** Whether all of one rectangle is in another. */
 export const contains = (outer: Rect, inner: Rect) =>
   inner.x >= outer.x &&
   inner.y >= outer.y &&
   inner.x + inner.width <= outer.x + outer.width &&
   inner.y + inner.height <= outer.y + outer.height;
-
-/** The tiles that a rectangle touches. */
-export function wholeTiles({ x, y, width, height }: Rect): Rect {
-  const [left, top] = [Math.floor(x / TILE) * TILE, Math.floor(y / TILE) * TILE];
-  const [right, bottom] = [Math.ceil((x + width) / TILE) * TILE, Math.ceil((y + height) / TILE) * TILE];
-  return { x: left, y: top, width: right - left, height: bottom - top };
-}
 
 /** The smallest rectangle with both in it. */
 export function union(a: Rect, b: Rect): Rect {
