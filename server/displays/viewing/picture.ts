@@ -1,5 +1,7 @@
 /** Images of what is on a canvas, encoded on the thread pool. */
+
 import { createHash, webcrypto } from 'node:crypto';
+import { deflateSync } from 'node:zlib';
 import sharp from 'sharp';
 import { type PixelParts, packPixels } from '../../../native/index.ts';
 import { pixelsOf } from '../vnc/encodings/pixels.ts';
@@ -19,6 +21,9 @@ const RGB: PixelParts = {
 };
 /** Higher ones take twice as long for a tenth less. */
 const PNG_LEVEL = 1;
+/** A picture whose sample does not get smaller than this takes eight times as long to compress, for next to nothing. */
+const WORTH_COMPRESSING = 0.85;
+const SAMPLED_ROWS = 8;
 /** What is made larger is limited by this. */
 const MAX_IMAGE_PIXELS = 2 ** 26;
 const HASH_DIGITS = 32;
@@ -53,9 +58,20 @@ export async function capture(canvas: Canvas, options: CaptureOptions): Promise<
   if (to.width !== width || to.height !== height) image = image.resize(to.width, to.height, { fit: 'fill' });
   const encoded =
     format === 'png'
-      ? image.png({ compressionLevel: PNG_LEVEL, adaptiveFiltering: false })
+      ? image.png({ compressionLevel: pngLevel(pixels, width, height), adaptiveFiltering: false })
       : image.jpeg({ quality });
   return { image: await encoded.toBuffer(), tag, pixelsHash, version, ...to };
+}
+
+/** Photos are stored: who wants them small asks for JPEG. */
+function pngLevel(pixels: Uint8Array, width: number, height: number): number {
+  const rowBytes = width * CHANNELS;
+  const sample = Array.from({ length: Math.min(SAMPLED_ROWS, height) }, (_, i) => {
+    const at = Math.floor(((i + 0.5) * height) / Math.min(SAMPLED_ROWS, height)) * rowBytes;
+    return pixels.subarray(at, at + rowBytes);
+  });
+  const bytes = Buffer.concat(sample);
+  return deflateSync(bytes, { level: PNG_LEVEL }).length < bytes.length * WORTH_COMPRESSING ? PNG_LEVEL : 0;
 }
 
 /** The hash of a part as it is now. @throws CaptureError for a part that is not there */

@@ -123,6 +123,23 @@ describe('a capture', () => {
     expect([half.width, half.height]).toEqual([30, 20]);
   });
 
+  test('is exact of what cannot be compressed, and no larger than its pixels, and of one row', async () => {
+    const noise = new Uint32Array(200 * 100).map((_, i) => Math.imul(i ^ (i >>> 3), 0x9e3779b1) ^ (i << 11));
+    const painted = new Painted(makeScreen(64, 64), 200, 100).draw(
+      { x: 0, y: 0, width: 200, height: 100 },
+      (x, y) => {
+        const value = Math.imul(noise[y * 200 + x] as number, 0x85ebca6b) >>> 0;
+        return [value & 255, (value >>> 8) & 255, (value >>> 16) & 255];
+      },
+    );
+    const viewing = view(painted.screen);
+    const { image } = await viewing.capture(0, WHOLE_PNG);
+    expect(image?.length).toBeLessThan(200 * 100 * 3 * 1.02);
+    expect((await pixels(viewing)).rgb).toEqual(rgbOf(painted.rgba));
+    const row = await pixels(viewing, { region: { x: 0, y: 99, width: 200, height: 1 } });
+    expect(row.rgb).toEqual(rgbOf(painted.rgba).subarray(-600));
+  });
+
   test('of a region that leaves the picture, of a display that there is not, and of a huge scale is refused', async () => {
     const viewing = view(makeScreen(640, 480));
     const region = { x: 630, y: 0, width: 11, height: 1 };
