@@ -26,6 +26,7 @@ export class DeflateStream {
   #level: number;
   #output: Uint8Array[] = [];
   #last: Promise<unknown> = Promise.resolve();
+  #isClosed = false;
 
   /** `level` is zlib's, 0 to 9; `runs` is for data that repeats nothing but single bytes. */
   constructor(level: number, strategy: keyof typeof STRATEGY = 'default') {
@@ -52,8 +53,10 @@ export class DeflateStream {
     return result;
   }
 
+  /** What is under way ends first: Node throws where nobody can catch it when a stream goes in the middle of `params`. */
   close(): void {
-    this.#deflate.destroy();
+    this.#isClosed = true;
+    void this.#last.then(() => this.#deflate.destroy());
   }
 
   async #compress(bytes: Uint8Array, level: number): Promise<Uint8Array> {
@@ -70,10 +73,10 @@ export class DeflateStream {
 
   #finished(start: (done: (error?: Error | null) => void) => void): Promise<void> {
     return new Promise((resolve, reject) => {
-      if (this.#deflate.destroyed) return reject(new Error('the stream is closed'));
+      if (this.#isClosed) return reject(new Error('the stream is closed'));
       start((error) => {
         if (error) reject(error);
-        else if (this.#deflate.destroyed) reject(new Error('the stream was closed'));
+        else if (this.#isClosed) reject(new Error('the stream was closed'));
         else resolve();
       });
     });

@@ -2,6 +2,7 @@ import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import { expect, onTestFinished, test } from 'vitest';
 import type { Rect } from '../../../../server/displays/display.ts';
+import { DeflateStream } from '../../../../server/displays/vnc/encodings/deflate.ts';
 import {
   type EncodedRects,
   type EncoderKind,
@@ -372,6 +373,33 @@ test.each(['zrle', 'tight'] as const)('%s: a closed encoder rejects, also what w
   await outcome;
   await expect(encoder.encode(image, [whole(image)])).rejects.toThrow('closed');
   encoder.close();
+});
+
+test('an encoder that is closed while its level changes throws nowhere else', async () => {
+  const caught: unknown[] = [];
+  const catchIt = (error: unknown) => caught.push(error);
+  process.on('uncaughtException', catchIt);
+  for (let ms = 0; ms < 30; ms++) {
+    const stream = new DeflateStream(1);
+    await stream.compress(
+      new Uint8Array(50_000).map((_, i) => i * i),
+      1,
+    );
+    const begun = stream.compress(
+      new Uint8Array(200_000).map((_, i) => i * i),
+      6,
+    );
+    const outcome = begun.then(
+      () => 'done',
+      (error: Error) => error.message,
+    );
+    await new Promise((resolve) => (ms % 3 ? setImmediate(resolve) : setTimeout(resolve, ms / 10)));
+    stream.close();
+    expect(['done', 'the stream is closed', 'the stream was closed']).toContain(await outcome);
+  }
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  process.removeListener('uncaughtException', catchIt);
+  expect(caught).toEqual([]);
 });
 
 // ---- JPEG ----
