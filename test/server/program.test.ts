@@ -161,6 +161,33 @@ describe('serve', () => {
     expect(existsSync(path('x.sock'))).toBe(false);
   });
 
+  test('prints the links to a page that others can reach, whose tokens nobody else can know', async () => {
+    const args = ['--socket-path', path('w.sock'), '--web', '0.0.0.0:0', '--log-level', 'error'];
+    const server = spawn(process.execPath, [program, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+    try {
+      let printed = '';
+      for await (const text of server.stdout.setEncoding('utf8')) {
+        printed += text;
+        if (printed.split('\n').length > 2) break;
+      }
+      const [use, watch] = printed.split('\n').map((link) => new URL(link || 'http://nowhere'));
+      expect([use?.pathname, watch?.pathname]).toEqual(['/', '/view']);
+      const here = (link: URL | undefined, token: string | null | undefined) =>
+        fetch(`http://127.0.0.1:${link?.port}${link?.pathname}${token ? `?token=${token}` : ''}`, {
+          redirect: 'manual',
+        });
+      const tokens = [use, watch].map((link) => link?.searchParams.get('token'));
+      expect((await here(use, tokens[0])).status).toBe(200);
+      expect((await here(watch, tokens[1])).status).toBe(200);
+      // Who may only watch is sent to where that is.
+      const sent = await here(use, tokens[1]);
+      expect([sent.status, sent.headers.get('location')]).toEqual([303, `view?token=${tokens[1]}`]);
+      expect((await here(use, null)).status).toBe(401);
+    } finally {
+      server.kill();
+    }
+  });
+
   test('lets a second client wait until the first has left', async () => {
     await using server = await startServer();
     const first = VfioUserClient.connect(server.socketPath);
