@@ -1,6 +1,7 @@
 /**
- * What the device thread and the viewing thread say to each other. Plain data; at most one piece of news per display
- * and one batch of input per client is on its way at any time, so that neither thread can bury the other.
+ * What the device thread and the viewing thread say to each other. Plain data. Neither can bury the other: news of a
+ * display, news of input and the batches of a client wait until the last one was taken, but for calls, which need the
+ * newest, and for a client that leaves.
  */
 import type { LayoutName } from '../../input/layouts.ts';
 import type { Log } from '../../log.ts';
