@@ -57,8 +57,6 @@ export class SecurityContext implements Disposable {
   /** The door, and what is closed to shut it. */
   #open: { readonly path: string; readonly closeFd: number } | undefined;
   #doors = 0;
-  /** The last compositor that answered had one. */
-  #hadDoor = false;
 
   constructor(compositorPath: string, note: (message: string, fields: Record<string, unknown>) => void) {
     this.#compositorPath = compositorPath;
@@ -77,10 +75,8 @@ export class SecurityContext implements Disposable {
         this.#shut();
       }
     }
-    // A compositor may have come meanwhile.
+    // The guests after this one will have the door of a compositor that has come meanwhile.
     this.#ask();
-    if (this.#hadDoor && this.#channel)
-      throw new Error('the compositor has come anew and has not answered yet');
     return connectUnix(this.#compositorPath, { wait: false });
   }
 
@@ -157,7 +153,6 @@ export class SecurityContext implements Disposable {
       const [, , reason] = decodeArguments(ERROR.args, message);
       throw new Error(`the compositor says: ${reason}`);
     }
-    if (id === SEEN_CALLBACK) this.#hadDoor = this.#open !== undefined;
     // Who leaves before the door is made, leaves without one.
     return id === MADE_CALLBACK || (id === SEEN_CALLBACK && !this.#open);
   }
