@@ -26,6 +26,7 @@ beforeAll(async () => {
   desktop = await startDesktop({ kernel: 'newest', devices: server.devices });
   await desktop.ready();
   await server.screenShows(desktopIsDrawn);
+  await server.ask('GET', '/v1/displays/0/wait?until=stable&timeoutMs=30000');
   const { address } = await server.waitForLog('VNC');
   port = String(address).split(':').at(-1) as string;
 });

@@ -115,6 +115,7 @@ describe.skipIf(whyNoBrowser)('in a browser', () => {
       desktop = await startDesktop({ kernel: 'newest', devices: server.devices });
       await desktop.ready();
       await server.screenShows(desktopIsDrawn);
+      await server.ask('GET', '/v1/displays/0/wait?until=stable&timeoutMs=30000');
     });
     afterAll(async () => {
       await desktop?.[Symbol.asyncDispose]();
