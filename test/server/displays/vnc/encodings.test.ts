@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import fc from 'fast-check';
 import { expect, onTestFinished, test } from 'vitest';
@@ -296,11 +297,14 @@ test.each(['zrle', 'tight'] as const)(
     const { width, height, strideBytes, order } = paint('solid', 1, 640, 256);
     const shared = new SharedArrayBuffer(strideBytes * height);
     const draw = `
-      const words = new Uint32Array(require('node:worker_threads').workerData);
+      const { parentPort, workerData } = require('node:worker_threads');
+      const words = new Uint32Array(workerData);
+      parentPort.postMessage('draws');
       for (let i = 1; ; i = Math.imul(i, 0x9e3779b1) + 1) words.fill(i, (i >>> 8) % words.length, (i >>> 7) % words.length);
     `;
     const artist = new Worker(draw, { eval: true, workerData: shared });
     onTestFinished(async () => void (await artist.terminate()));
+    await once(artist, 'message');
     const image = { bytes: new Uint8Array(shared), strideBytes, order };
     for (let i = 0; i < 40; i++) {
       const rects = await decode(await encoder.encode(image, [{ x: 0, y: 0, width, height }]), state);
