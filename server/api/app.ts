@@ -3,8 +3,9 @@ import { createRoute, OpenAPIHono, z } from '@hono/zod-openapi';
 import type { Context } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import type { Screen } from '../displays/screen.ts';
+import { ViewingError } from '../displays/viewing/error.ts';
 import type { CaptureOptions, ViewerCounters } from '../displays/viewing/messages.ts';
-import { type Viewing, ViewingError } from '../displays/viewing/viewing.ts';
+import type { Viewing } from '../displays/viewing/viewing.ts';
 import { BAD_REQUEST, BUSY, json, NO_DISPLAY, TOO_LARGE } from './answers.ts';
 import type { ApiInput } from './input.ts';
 import { addInputRoutes } from './input-routes.ts';
@@ -229,13 +230,15 @@ export function makeApp(source: ApiSource): App {
 
 const problem = (code: string, message: string) => ({ error: { code, message } });
 
+const VIEWING_STATUS = { not_found: 404, bad_request: 400, closed: 503, internal: 500 } as const;
+
 /** Hono throws its own errors, with a status, for bodies that are no JSON. Anything else is our mistake. */
 function handleError(error: Error, context: Context): Response {
   // What a signal ends says why in its cause.
   const known = [error, error.cause].find((one) => one instanceof Problem);
   if (known) return context.json(problem(known.code, known.message), known.status);
-  if (error instanceof ViewingError && error.code !== 'internal') {
-    return context.json(problem(error.code, error.message), error.code === 'not_found' ? 404 : 400);
+  if (error instanceof ViewingError) {
+    return context.json(problem(error.code, error.message), VIEWING_STATUS[error.code]);
   }
   const status = 'status' in error && typeof error.status === 'number' ? error.status : 500;
   if (status >= 400 && status < 500) return context.json(problem('bad_request', error.message), 400);

@@ -4,8 +4,9 @@
  */
 import type { Rect } from '../displays/display.ts';
 import { intersection } from '../displays/rects.ts';
+import { ViewingError } from '../displays/viewing/error.ts';
 import type { Change, PixelsHash } from '../displays/viewing/messages.ts';
-import { type Viewing, ViewingError } from '../displays/viewing/viewing.ts';
+import type { Viewing } from '../displays/viewing/viewing.ts';
 import { Problem } from './problem.ts';
 
 export interface WaitOptions {

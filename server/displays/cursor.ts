@@ -1,7 +1,5 @@
 /** The pointer that a guest shows above its picture. */
-import type { PixelOrder } from './display.ts';
-
-const BYTES_PER_PIXEL = 4;
+import { BYTES_PER_PIXEL, type PixelOrder } from './display.ts';
 
 export interface CursorState {
   readonly visible: boolean;

@@ -4,6 +4,9 @@
  */
 import type { Mode } from './mode.ts';
 
+/** Of every format that is displayed. */
+export const BYTES_PER_PIXEL = 4;
+
 /** Byte positions of the channels in a 4-byte pixel. `a` is -1 where the fourth byte means nothing. */
 export interface PixelOrder {
   readonly r: number;

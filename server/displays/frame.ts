@@ -1,9 +1,9 @@
 /** A copy of what a display shows, in memory of its own. Channels are in the order of the picture. */
 import { SystemError } from '../../native/index.ts';
 import type { Picture, PixelOrder, PixelSource, Rect, Rows } from './display.ts';
+import { BYTES_PER_PIXEL } from './display.ts';
 import { PixelMemory } from './pixel-memory.ts';
 
-export const BYTES_PER_PIXEL = 4;
 /** 8192x8192: no mode is larger. What a guest shows beyond that is not copied. */
 const MAX_FRAME_BYTES = 2 ** 28;
 

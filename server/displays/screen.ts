@@ -5,7 +5,8 @@
 import { convertPixels } from '../../native/index.ts';
 import { blendCursor, type CursorState } from './cursor.ts';
 import type { CursorImage, Display, Picture, PixelOrder, Rect } from './display.ts';
-import { BYTES_PER_PIXEL, Frame } from './frame.ts';
+import { BYTES_PER_PIXEL } from './display.ts';
+import { Frame } from './frame.ts';
 import type { Mode } from './mode.ts';
 import { PixelMemory } from './pixel-memory.ts';
 import { assertMode } from './timing.ts';

@@ -6,12 +6,11 @@
 import { closeSync } from 'node:fs';
 import { diffTiles, findScroll, Mapping } from '../../../native/index.ts';
 import { blendCursor, type CursorState } from '../cursor.ts';
-import type { PixelOrder, Rect } from '../display.ts';
+import { BYTES_PER_PIXEL, type PixelOrder, type Rect } from '../display.ts';
 import type { Mode } from '../mode.ts';
 import type { DisplayNews, FrameInfo } from './messages.ts';
 import { SharedDamage, TILE, TileSet } from './tiles.ts';
 
-const BYTES_PER_PIXEL = 4;
 const TILE_BYTES = { widthBytes: TILE * BYTES_PER_PIXEL, rows: TILE };
 const BLACK_ORDER: PixelOrder = { b: 0, g: 1, r: 2, a: -1 };
 

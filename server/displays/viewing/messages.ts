@@ -9,6 +9,7 @@ import type { Address } from '../../sockets.ts';
 import type { CursorState } from '../cursor.ts';
 import type { PixelOrder, Rect } from '../display.ts';
 import type { Mode } from '../mode.ts';
+import type { ViewingErrorCode } from './error.ts';
 
 /** Memory with a picture that the device changes, and where it notes what it has changed. */
 export interface FrameInfo {
@@ -198,7 +199,12 @@ export type FromViewing =
   | { readonly type: 'taken'; readonly display: number }
   | { readonly type: 'summarize' }
   | { readonly type: 'answer'; readonly id: number; readonly value: unknown }
-  | { readonly type: 'refusal'; readonly id: number; readonly code: string; readonly message: string }
+  | {
+      readonly type: 'refusal';
+      readonly id: number;
+      readonly code: ViewingErrorCode;
+      readonly message: string;
+    }
   | { readonly type: 'changed'; readonly change: Change }
   | { readonly type: 'resize'; readonly display: number; readonly width: number; readonly height: number }
   | { readonly type: 'inputNewsTaken' }

@@ -4,11 +4,12 @@ import { createHash, webcrypto } from 'node:crypto';
 import { deflateSync } from 'node:zlib';
 import sharp from 'sharp';
 import { type PixelParts, packPixels } from '../../../native/index.ts';
+import { BYTES_PER_PIXEL } from '../display.ts';
 import { pixelsOf } from '../vnc/encodings/pixels.ts';
 import type { Canvas } from './canvas.ts';
+import { ViewingError } from './error.ts';
 import type { Capture, CaptureOptions, PartOptions, PixelsHash } from './messages.ts';
 
-const BYTES_PER_PIXEL = 4;
 const LEVELS = 256;
 const CHANNELS = 3;
 /** Bytes of red, green and blue: what images are made of, so that none has to be taken out again. */
@@ -28,18 +29,7 @@ const SAMPLED_ROWS = 8;
 const MAX_IMAGE_PIXELS = 2 ** 26;
 const HASH_DIGITS = 32;
 
-/** What was asked for cannot be had; `code` is for programs. */
-export class CaptureError extends Error {
-  override readonly name = 'CaptureError';
-  readonly code: string;
-
-  constructor(code: string, message: string) {
-    super(message);
-    this.code = code;
-  }
-}
-
-/** Takes a picture of a part of the canvas at this moment. @throws CaptureError for a part that is not there */
+/** Takes a picture of a part of the canvas at this moment. @throws ViewingError for a part that is not there */
 export async function capture(canvas: Canvas, options: CaptureOptions): Promise<Capture> {
   const { format, quality, scale } = options;
   const { version } = canvas;
@@ -49,7 +39,7 @@ export async function capture(canvas: Canvas, options: CaptureOptions): Promise<
     height: Math.max(1, Math.round(height * scale)),
   };
   if (to.width * to.height > MAX_IMAGE_PIXELS) {
-    throw new CaptureError('bad_request', `an image of ${to.width}x${to.height} is too large`);
+    throw new ViewingError('bad_request', `an image of ${to.width}x${to.height} is too large`);
   }
   const pixelsHash = await hashOf(pixels, width, height);
   const tag = `${pixelsHash}-${to.width}x${to.height}-${format === 'png' ? format : `${format}${quality}`}`;
@@ -74,7 +64,7 @@ function pngLevel(pixels: Uint8Array, width: number, height: number): number {
   return deflateSync(bytes, { level: PNG_LEVEL }).length < bytes.length * WORTH_COMPRESSING ? PNG_LEVEL : 0;
 }
 
-/** The hash of a part as it is now. @throws CaptureError for a part that is not there */
+/** The hash of a part as it is now. @throws ViewingError for a part that is not there */
 export async function hash(canvas: Canvas, options: PartOptions): Promise<PixelsHash> {
   const { pixels, ...size } = part(canvas, options);
   const { version, width, height } = canvas;
@@ -89,7 +79,7 @@ function part(canvas: Canvas, options: PartOptions) {
     width > 0 && height > 0 && x >= 0 && y >= 0 && x + width <= canvas.width && y + height <= canvas.height;
   if (!isIn) {
     const what = `region ${width}x${height} at ${x},${y}`;
-    throw new CaptureError(
+    throw new ViewingError(
       'bad_request',
       `${what} is not in the picture of ${canvas.width}x${canvas.height}`,
     );

@@ -12,6 +12,7 @@ import type { CursorState } from '../cursor.ts';
 import type { Rect } from '../display.ts';
 import type { KeyboardKnowledge } from '../vnc/keys.ts';
 import { Canvas, type Follower } from './canvas.ts';
+import { ViewingError } from './error.ts';
 import type {
   Answers,
   Calls,
@@ -24,7 +25,7 @@ import type {
   ToViewing,
   ViewerCounters,
 } from './messages.ts';
-import { CaptureError, capture, hash } from './picture.ts';
+import { capture, hash } from './picture.ts';
 
 /** Canvases look at what was flushed at most this often: faster than any viewer, and not as often as a guest can flush. */
 const MIN_LOOK_INTERVAL_MS = 1000 / 120;
@@ -125,7 +126,7 @@ export class ViewingThread implements Stage {
 
   look(display: number): Promise<{ canvas: Canvas; leave: () => void }> {
     const watched = this.#watched[display];
-    if (!watched) return Promise.reject(new CaptureError('not_found', `there is no display ${display}`));
+    if (!watched) return Promise.reject(new ViewingError('not_found', `there is no display ${display}`));
     watched.count++;
     clearTimeout(watched.unwatch);
     watched.unwatch = undefined;
@@ -253,7 +254,7 @@ export class ViewingThread implements Stage {
       this.#port.postMessage({ type: 'answer', id, value: await call() });
     } catch (error) {
       const { message } = error as Error;
-      const code = error instanceof CaptureError ? error.code : 'internal';
+      const code = error instanceof ViewingError ? error.code : 'internal';
       this.#port.postMessage({ type: 'refusal', id, code, message });
     }
   }

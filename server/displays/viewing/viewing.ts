@@ -8,6 +8,7 @@ import type { Log } from '../../log.ts';
 import type { Address } from '../../sockets.ts';
 import type { Rect } from '../display.ts';
 import type { Screen, Viewer } from '../screen.ts';
+import { ViewingError } from './error.ts';
 import type {
   Answers,
   Calls,
@@ -27,17 +28,6 @@ import type {
   ViewerCounters,
 } from './messages.ts';
 import { SharedDamage } from './tiles.ts';
-
-/** Something viewers asked for cannot be had; `code` is for programs. */
-export class ViewingError extends Error {
-  override readonly name = 'ViewingError';
-  readonly code: string;
-
-  constructor(code: string, message: string) {
-    super(message);
-    this.code = code;
-  }
-}
 
 /** Where the keys and pointers of viewers go. */
 export interface InputSink {
@@ -66,6 +56,8 @@ export interface ViewingOptions {
 const RESTART_MS = 1000;
 /** A thread that has not left by then is ended. */
 const CLOSE_MS = 3000;
+
+const leaving = () => new ViewingError('closed', 'the server is leaving');
 
 type ThreadPort = Port<FromViewing, ToViewing>;
 
@@ -158,14 +150,15 @@ export class Viewing {
     });
     this.#post({ type: 'close' });
     await closed;
-    this.#lose(new ViewingError('closed', 'the server is leaving'));
+    this.#lose(leaving());
     await thread.terminate();
   }
 
-  #call<K extends keyof Calls>(call: K, what: Calls[K]): Promise<Answers[K]> {
+  async #call<K extends keyof Calls>(call: K, what: Calls[K]): Promise<Answers[K]> {
+    if (this.#isClosing) throw leaving();
     this.#thread ??= this.#start();
     const id = this.#nextId++;
-    return new Promise<Answers[K]>((resolve, reject) => {
+    return await new Promise<Answers[K]>((resolve, reject) => {
       this.#pending.set(id, { resolve: resolve as (value: unknown) => void, reject });
       this.#post({ type: 'call', id, call, with: what } as ToViewing);
     });

@@ -140,6 +140,12 @@ test('screenshots beyond a number at a time are refused; with room they are take
   expect((await shot()).status).toBe(200);
 });
 
+test('a screenshot of a server that is leaving is not the fault of who asks', async () => {
+  await here.viewing.close();
+  const { status, json } = await shot();
+  expect([status, json]).toEqual([503, { error: { code: 'closed', message: 'the server is leaving' } }]);
+});
+
 describe('its headers', () => {
   test('name the image: who has it already is told so, and gets it anew when it is another one', async () => {
     const first = await shot();

@@ -3,8 +3,8 @@ import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { MAX_WAIT_MS, MAX_WAITS } from '../../../server/api/limits.ts';
 import { Stillness, type WaitOptions, type WaitResult, waitFor } from '../../../server/api/wait.ts';
+import { ViewingError } from '../../../server/displays/viewing/error.ts';
 import type { Change } from '../../../server/displays/viewing/messages.ts';
-import { ViewingError } from '../../../server/displays/viewing/viewing.ts';
 import { type ApiHere, apiHere } from '../../support/api-here.ts';
 import { Painted, texture } from '../../support/screens.ts';
 

@@ -1,7 +1,9 @@
 /** What viewers draw for the pointer: the pseudo-encodings Cursor (RFC 6143 section 7.8.1) and Cursor With Alpha. */
 import { packPixels } from '../../../../native/index.ts';
+import { BYTES_PER_PIXEL } from '../../display.ts';
 import { type PixelFormat, pixelBytes, pixelParts } from '../pixel-format.ts';
-import { dataAt, type EncodedRects, Encoding, rectHeader } from './encoder.ts';
+import { ENCODING_CURSOR, ENCODING_CURSOR_WITH_ALPHA, ENCODING_RAW } from '../protocol.ts';
+import { dataAt, type EncodedRects, rectHeader } from './encoder.ts';
 
 /** Red, green, blue and alpha bytes without gaps; colours are premultiplied with alpha. No pixels: no cursor. */
 export interface Cursor {
@@ -13,7 +15,6 @@ export interface Cursor {
 }
 
 const RGBA = { r: 0, g: 1, b: 2, a: 3 } as const;
-const BYTES_PER_PIXEL = 4;
 const HALF_OPAQUE = 128;
 
 /** Cursor: a pixel is drawn, in its colour without alpha, if it is at least half opaque. */
@@ -21,7 +22,7 @@ export function encodeCursor(cursor: Cursor, format: PixelFormat): EncodedRects 
   const { width, height } = cursor;
   const pixelsLength = width * height * pixelBytes(format);
   const maskStride = Math.ceil(width / 8);
-  const bytes = cursorHeader(cursor, Encoding.cursor, pixelsLength + maskStride * height);
+  const bytes = cursorHeader(cursor, ENCODING_CURSOR, pixelsLength + maskStride * height);
   const opaque = cursor.rgba.slice(0, width * height * BYTES_PER_PIXEL);
   const mask = bytes.subarray(dataAt + pixelsLength).fill(0);
   for (let i = 0; i < width * height; i++) {
@@ -52,8 +53,8 @@ export function encodeCursor(cursor: Cursor, format: PixelFormat): EncodedRects 
 /** Cursor With Alpha: the pixels as they are, in Raw encoding, whatever the viewer's pixel format. */
 export function encodeAlphaCursor(cursor: Cursor): EncodedRects {
   const length = cursor.width * cursor.height * BYTES_PER_PIXEL;
-  const bytes = cursorHeader(cursor, Encoding.cursorWithAlpha, 4 + length);
-  bytes.writeInt32BE(Encoding.raw, dataAt);
+  const bytes = cursorHeader(cursor, ENCODING_CURSOR_WITH_ALPHA, 4 + length);
+  bytes.writeInt32BE(ENCODING_RAW, dataAt);
   bytes.set(cursor.rgba.subarray(0, length), dataAt + 4);
   return { count: 1, parts: [bytes] };
 }

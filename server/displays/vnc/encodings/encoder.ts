@@ -2,15 +2,6 @@
 import type { PixelOrder, Rect } from '../../display.ts';
 import type { PixelFormat } from '../pixel-format.ts';
 
-/** Encoding types of RFB, and pseudo-encodings that carry pixels. */
-export const Encoding = {
-  raw: 0,
-  tight: 7,
-  zrle: 16,
-  cursor: -239,
-  cursorWithAlpha: -314,
-} as const;
-
 /** Pixels of 4 bytes. They may change after `encode` has returned its promise, so they are read before that. */
 export interface Image {
   readonly bytes: Uint8Array;

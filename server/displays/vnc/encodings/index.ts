@@ -6,7 +6,7 @@ import { TightEncoder } from './tight.ts';
 import { ZrleEncoder } from './zrle.ts';
 
 export { type Cursor, encodeAlphaCursor, encodeCursor } from './cursor.ts';
-export { type EncodedRects, type Encoder, type EncoderOptions, Encoding, type Image } from './encoder.ts';
+export type { EncodedRects, Encoder, EncoderOptions, Image } from './encoder.ts';
 
 export type EncoderKind = 'raw' | 'zrle' | 'tight';
 

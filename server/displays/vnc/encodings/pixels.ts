@@ -1,9 +1,7 @@
 /** Rectangles of an image, cut to what one call of native code handles. */
 import type { Pixels } from '../../../../native/index.ts';
-import type { Rect } from '../../display.ts';
+import { BYTES_PER_PIXEL, type Rect } from '../../display.ts';
 import type { Image } from './encoder.ts';
-
-const BYTES_PER_PIXEL = 4;
 
 /** The part of an image that a rectangle is. */
 export function pixelsOf(

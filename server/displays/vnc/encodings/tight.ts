@@ -13,13 +13,13 @@ import {
 } from '../../../../native/index.ts';
 import type { Rect } from '../../display.ts';
 import { type PixelFormat, tightPixelParts } from '../pixel-format.ts';
+import { ENCODING_TIGHT } from '../protocol.ts';
 import { DeflateStream, zlibLevel } from './deflate.ts';
 import {
   dataAt,
   type EncodedRects,
   type Encoder,
   type EncoderOptions,
-  Encoding,
   type Image,
   rectHeader,
 } from './encoder.ts';
@@ -172,7 +172,7 @@ function photosFor(
 
 /** The header of a rectangle and its compression-control byte. */
 function control(rect: Rect, value: number, extraBytes = 0): Buffer {
-  const head = rectHeader(rect, Encoding.tight, 1 + extraBytes);
+  const head = rectHeader(rect, ENCODING_TIGHT, 1 + extraBytes);
   head[dataAt] = value;
   return head;
 }

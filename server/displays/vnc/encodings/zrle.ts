@@ -2,13 +2,13 @@
 import { type PixelParts, packZrleTiles, TILE_PIXELS } from '../../../../native/index.ts';
 import type { Rect } from '../../display.ts';
 import { type PixelFormat, zrlePixelParts } from '../pixel-format.ts';
+import { ENCODING_ZRLE } from '../protocol.ts';
 import { DeflateStream, zlibLevel } from './deflate.ts';
 import {
   dataAt,
   type EncodedRects,
   type Encoder,
   type EncoderOptions,
-  Encoding,
   type Image,
   rectHeader,
 } from './encoder.ts';
@@ -52,7 +52,7 @@ export class ZrleEncoder implements Encoder {
     return {
       count: pieces.length,
       parts: pieces.flatMap((rect, i) => {
-        const header = rectHeader(rect, Encoding.zrle, LENGTH_BYTES);
+        const header = rectHeader(rect, ENCODING_ZRLE, LENGTH_BYTES);
         header.writeUInt32BE(data[i]!.length, dataAt);
         return [header, data[i]!];
       }),
