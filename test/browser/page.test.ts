@@ -281,8 +281,9 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
     await stage.listen({ tokens: TOKENS });
     const page = await open(`view?token=${TOKENS.view}`);
     await page.context().clearCookies();
-    await stage.viewing.close();
     const { port } = new URL(stage.url);
+    await stage.close();
+    stage = new WebStage(1);
     await stage.listen({ tokens: TOKENS, address: { host: '127.0.0.1', port: Number(port) } });
     await page.getByText('Open the whole link that the server printed').waitFor();
   });
