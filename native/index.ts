@@ -66,6 +66,9 @@ interface Addon {
   signalEventfd(fd: number): void;
   drainEventfd(fd: number): number;
 
+  setSlice(sliceNs: number): void;
+  toBackground(niceBy: number, poolThreads: number): void;
+
   createMemfd(name: string, lengthBytes: number, sealSize: boolean): number;
   seals(fd: number): number;
   punchHole(fd: number, offset: number, lengthBytes: number): void;
@@ -335,6 +338,37 @@ export function signalEventfd(fd: number): void {
 /** Reads an eventfd and sets it to 0. @returns how often it was signalled; 0 when it was not */
 export function drainEventfd(fd: number): number {
   return addon.drainEventfd(fd);
+}
+
+// ---- threads ----
+
+/**
+ * Has this thread run soon after it wakes, where others are busy on every CPU: as far as its share reaches, it gets
+ * the CPU before threads whose slices are longer, and gives it back sooner. It gets no larger share. Nothing happens
+ * before Linux 6.12, or where somebody chose another policy for the thread than SCHED_OTHER. Threads that it starts
+ * from now on inherit it.
+ * @param sliceMicroseconds from 100 to 100,000, 0 for what is usual; Linux takes the nearest
+ * @throws SystemError EPERM where a filter of system calls says so
+ */
+export function setSchedulingSlice(sliceMicroseconds: number): void {
+  addon.setSlice(sliceMicroseconds * 1000);
+}
+
+/** libuv's own rule, and its limits. */
+function poolThreads(): number {
+  const { UV_THREADPOOL_SIZE: chosen = '4' } = process.env;
+  return Math.min(Math.max(Number.parseInt(chosen, 10) || 1, 1), 1024);
+}
+
+/**
+ * Makes this thread, threads that it starts from now on and, within a moment, those of libuv's thread pool give way
+ * to others: SCHED_BATCH, with a lower share of the CPU. A thread that somebody has given another policy than
+ * SCHED_OTHER stays as it is.
+ * @param niceBy 0 to 19 steps of niceness, a tenth less CPU each while others want it
+ * @throws SystemError EPERM where a filter of system calls says so
+ */
+export function scheduleInBackground(niceBy: number): void {
+  addon.toBackground(niceBy, poolThreads());
 }
 
 // ---- memory ----

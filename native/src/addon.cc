@@ -71,6 +71,7 @@ Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exposeEvents(exports);
   exposeMappings(exports);
   exposePixels(exports);
+  exposeScheduling(exports);
   exposeSockets(exports);
   return exports;
 }

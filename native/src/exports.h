@@ -13,6 +13,7 @@ void exposeEncoders(Napi::Object exports);
 void exposeEvents(Napi::Object exports);
 void exposeMappings(Napi::Object exports);
 void exposePixels(Napi::Object exports);
+void exposeScheduling(Napi::Object exports);
 void exposeSockets(Napi::Object exports);
 
 template <Napi::Value (*function)(const Napi::CallbackInfo&)>

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { endianness, hostname } from 'node:os';
-import { sendDatagram } from '../../native/index.ts';
+import { sendDatagram, setSchedulingSlice } from '../../native/index.ts';
 import { isLocal, type ServeConfig, UsageError } from '../cli.ts';
 import type { CrossDomainOptions } from '../cross-domain/component.ts';
 import type { SentBlob } from '../cross-domain/context.ts';
@@ -18,11 +18,18 @@ import type { Address } from '../sockets.ts';
 const EXIT_INTERNAL = 1;
 /** Of what a link must contain when others can reach the page. */
 const TOKEN_BYTES = 24;
+/** The least there is: a vCPU may stand still until this thread has run. */
+const SLICE_MICROSECONDS = 100;
 
 /** Resolves with the exit status when the server has left. Throws when it cannot start. */
 export async function serve(config: ServeConfig, version: string): Promise<number> {
   if (endianness() !== 'LE') throw new Error('only little-endian machines are supported');
   const log = await makeLogger(config.logLevel, config.logFormat);
+  try {
+    setSchedulingSlice(SLICE_MICROSECONDS);
+  } catch (error) {
+    log.debug({ err: error }, 'the device waits for a CPU as any thread does');
+  }
   const components = await makeComponents(config, log);
   const stop = stopSignal();
   const gpu = new GpuServer({

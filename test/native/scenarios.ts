@@ -15,11 +15,14 @@ import {
   Mapping,
   READABLE,
   registrySize,
+  scheduleInBackground,
+  setSchedulingSlice,
   sigbusRepairs,
   signalEventfd,
   socketPair,
   Watch,
 } from '../../native/index.ts';
+import { type ScheduledThread, threadsOf } from '../support/threads.ts';
 
 const page = 4096;
 
@@ -418,6 +421,57 @@ function closeTwiceAndMapAgain(): void {
   print({ size: registrySize(), mapped: mappingsOf('again') });
 }
 
+// ---- threads ----
+
+async function toBackgroundAndStay(): Promise<void> {
+  const { parentPort } = await import('node:worker_threads');
+  scheduleInBackground(5);
+  // The pool's threads change one beside the other.
+  setTimeout(() => parentPort?.postMessage('done'), 200);
+}
+
+async function workerGivesWay(): Promise<void> {
+  const before = threadsOf(process.pid)[0];
+  let after: ScheduledThread[] = [];
+  await inWorker('toBackgroundAndStay', () => {
+    after = threadsOf(process.pid);
+  });
+  print({ before, after });
+}
+
+function toBackgroundAndExit(): void {
+  scheduleInBackground(5);
+  process.exit(7);
+}
+
+async function workerGivesWayAndEnds(): Promise<void> {
+  print({ code: await inWorker('toBackgroundAndExit') });
+}
+
+/** The slice in nanoseconds; undefined where this kernel does not tell. */
+function slice(): number | undefined {
+  try {
+    const told = /se\.slice\s*:\s*(\d+)/.exec(readFileSync('/proc/self/sched', 'utf8'))?.[1];
+    return told === undefined ? undefined : Number(told);
+  } catch {
+    return undefined;
+  }
+}
+
+function shortSlice(): void {
+  const usual = slice();
+  const before = threadsOf(process.pid)[0];
+  setSchedulingSlice(300);
+  const short = slice();
+  setSchedulingSlice(0);
+  print({
+    usual,
+    short,
+    again: slice(),
+    unchanged: JSON.stringify(before) === JSON.stringify(threadsOf(process.pid)[0]),
+  });
+}
+
 const scenarios: Record<string, () => void | Promise<void>> = {
   throwInCallback,
   throwUnhandled,
@@ -451,6 +505,11 @@ const scenarios: Record<string, () => void | Promise<void>> = {
   garbageCollected,
   closeAfterTransfer,
   closeTwiceAndMapAgain,
+  toBackgroundAndStay,
+  workerGivesWay,
+  toBackgroundAndExit,
+  workerGivesWayAndEnds,
+  shortSlice,
 };
 
 await scenarios[process.argv[2]!]!();

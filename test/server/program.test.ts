@@ -5,10 +5,11 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test, vi } from 'vitest';
 import { VfioUserClient } from '../../server/vfio-user/client.ts';
 import { decodePng } from '../../tools/testbed/pictures.ts';
 import { startServer } from '../../tools/testbed/server.ts';
+import { SCHED_BATCH, threadsOf } from '../support/threads.ts';
 
 const program = fileURLToPath(new URL('../../dist/server/main.js', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'program-'));
@@ -119,6 +120,15 @@ describe('serve', () => {
     client.close();
     expect(await server.exited).toBe(0);
     await server.stop();
+  });
+
+  test('has whoever looks give way to the device', async () => {
+    await using server = await startServer();
+    await server.screenshot();
+    const background = () => threadsOf(server.pid).filter(({ policy }) => policy === SCHED_BATCH);
+    // The viewing thread and the thread pool; pictures have threads of their own that come and go.
+    await vi.waitFor(() => expect(background().length).toBeGreaterThanOrEqual(5));
+    expect(background().map(({ id }) => id)).not.toContain(server.pid);
   });
 
   test('replaces a stale socket, refuses a live one and anything else', async () => {
