@@ -41,16 +41,25 @@ export async function capture(canvas: Canvas, options: CaptureOptions): Promise<
   if (to.width * to.height > MAX_IMAGE_PIXELS) {
     throw new ViewingError('bad_request', `an image of ${to.width}x${to.height} is too large`);
   }
-  const pixelsHash = await hashOf(pixels, width, height);
+  const encode = () => {
+    let image = sharp(pixels, { raw: { width, height, channels: CHANNELS } });
+    if (to.width !== width || to.height !== height)
+      image = image.resize(to.width, to.height, { fit: 'fill' });
+    const encoded =
+      format === 'png'
+        ? image.png({ compressionLevel: pngLevel(pixels, width, height), adaptiveFiltering: false })
+        : image.jpeg({ quality });
+    return encoded.toBuffer();
+  };
+  // Who has no picture yet gets one: nothing to wait for.
+  const mayBeKnown = options.unlessTags.length > 0;
+  const [pixelsHash, first] = await Promise.all([
+    hashOf(pixels, width, height),
+    mayBeKnown ? undefined : encode(),
+  ]);
   const tag = `${pixelsHash}-${to.width}x${to.height}-${format === 'png' ? format : `${format}${quality}`}`;
-  if (options.unlessTags.includes(tag)) return { image: undefined, tag, pixelsHash, version, ...to };
-  let image = sharp(pixels, { raw: { width, height, channels: CHANNELS } });
-  if (to.width !== width || to.height !== height) image = image.resize(to.width, to.height, { fit: 'fill' });
-  const encoded =
-    format === 'png'
-      ? image.png({ compressionLevel: pngLevel(pixels, width, height), adaptiveFiltering: false })
-      : image.jpeg({ quality });
-  return { image: await encoded.toBuffer(), tag, pixelsHash, version, ...to };
+  const image = options.unlessTags.includes(tag) ? undefined : (first ?? (await encode()));
+  return { image, tag, pixelsHash, version, ...to };
 }
 
 /** Photos are stored: who wants them small asks for JPEG. */
