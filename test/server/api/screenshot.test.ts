@@ -175,6 +175,22 @@ describe('its headers', () => {
     expect(hashes?.map((hash) => hash === hashes[0])).toEqual([true, true, true, true, false, true]);
   });
 
+  test('are those of the pixels as they are, whoever asked for the same part before', async () => {
+    const regions = Array.from({ length: 40 }, (_, i) => `?region=${i},0,${1 + (i % 7)},${1 + (i % 5)}`);
+    const all = async () => {
+      const hashes: unknown[] = [];
+      for (const region of regions) hashes.push((await shot(region)).headers['pixels-hash']);
+      return hashes;
+    };
+    const before = await all();
+    expect(await all()).toEqual(before);
+    painted.draw({ x: 20, y: 0, width: 1, height: 1 }, [1, 2, 3]).flush();
+    const changed = await all();
+    const covers = (i: number) => i <= 20 && 20 < i + 1 + (i % 7);
+    expect(changed.map((hash, i) => hash !== before[i])).toEqual(regions.map((_, i) => covers(i)));
+    expect(await all()).toEqual(changed);
+  });
+
   test('count the versions of the picture', async () => {
     const before = Number((await shot()).headers['picture-version']);
     painted.draw({ x: 0, y: 0, width: 1, height: 1 }, [0, 0, 1]).flush();
