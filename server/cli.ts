@@ -26,7 +26,10 @@ const CONTEXT_TYPES: readonly ContextType[] = ['cross-domain'];
 export interface VncConfig {
   readonly address: Address;
   readonly display: number;
-  readonly password: string | undefined;
+  /** Nobody there can do anything with the guest. */
+  readonly viewOnly: boolean;
+  /** What viewers must know, or those who only watch. */
+  readonly passwords: { readonly control: string; readonly view: string | undefined } | undefined;
 }
 
 export interface ServeConfig {
@@ -222,36 +225,47 @@ export function isLocal(address: Address): boolean {
   return /^(localhost|127(\.\d{1,3}){3}|::1)$/i.test(address.host);
 }
 
-/** The first line of a file. */
-function readPassword(path: string): string {
-  let password: string | undefined;
+/** What VNC looks at of a password. */
+const PASSWORD_CHARACTERS = 8;
+
+/** The first line of a file is the password, the second one, if there is one, that of people who only watch. */
+function readPasswords(path: string): NonNullable<VncConfig['passwords']> {
+  let lines: string[];
   try {
-    [password] = readFileSync(path, 'utf8').split(/\r?\n/);
+    lines = readFileSync(path, 'utf8').split(/\r?\n/);
   } catch (error) {
     throw new UsageError(`password file ${path}: ${(error as Error).message}`);
   }
-  if (!password) throw new UsageError(`password file ${path} begins with an empty line`);
-  return password;
+  const [control, view] = lines;
+  if (!control) throw new UsageError(`password file ${path} begins with an empty line`);
+  const [first, second] = [control, view].map((password) => password?.slice(0, PASSWORD_CHARACTERS));
+  if (first === second) {
+    throw new UsageError(
+      `password file ${path}: both passwords begin with the same ${PASSWORD_CHARACTERS} characters, and VNC looks at no more`,
+    );
+  }
+  return { control, view: view || undefined };
 }
 
 function vncConfigs(args: Arguments, displays: number): VncConfig[] {
   const file = optionalText('--vnc-password-file', args.vncPasswordFile);
-  const password = file === undefined ? undefined : readPassword(file);
+  const passwords = file === undefined ? undefined : readPasswords(file);
   const addresses = [args.vnc ?? []].flat().map((one) => text('--vnc', one));
-  if (password !== undefined && addresses.length === 0)
-    throw new UsageError('--vnc-password-file needs --vnc');
+  if (passwords && addresses.length === 0) throw new UsageError('--vnc-password-file needs --vnc');
   return addresses.map((one, index) => {
-    const [where = '', ...rest] = one.split(',display=');
-    if (rest.length > 1) throw new UsageError(`--vnc ${one} names several displays`);
-    const display = displayNumber(rest[0] ?? Math.min(index, displays - 1));
+    // A path may have commas of its own.
+    const [, where = '', options = ''] = /^(.*?)((?:,(?:display=[^,]*|view-only))*)$/.exec(one) ?? [];
+    const numbers = [...options.matchAll(/,display=([^,]*)/g)].map(([, number]) => number);
+    if (numbers.length > 1) throw new UsageError(`--vnc ${one} names several displays`);
+    const display = displayNumber(numbers[0] ?? Math.min(index, displays - 1));
     if (display >= displays) throw new UsageError(`--vnc ${one}: there is no display ${display}`);
     const address = parseAddress(where);
-    if (password === undefined && !isLocal(address)) {
+    if (!passwords && !isLocal(address)) {
       throw new UsageError(
         `--vnc ${one} can be reached from other machines: give --vnc-password-file, and better --tls-certificate too`,
       );
     }
-    return { address, display, password };
+    return { address, display, viewOnly: options.includes(',view-only'), passwords };
   });
 }
 
@@ -436,11 +450,13 @@ export async function parseCommandLine(
           })
           .option('vnc', {
             type: 'string',
-            describe: 'where VNC viewers connect: HOST:PORT or unix:PATH; repeatable, one per display',
+            describe:
+              'where VNC viewers connect: HOST:PORT or unix:PATH, with ,display=N and ,view-only; repeatable',
           })
           .option('vnc-password-file', {
             type: 'string',
-            describe: 'file whose first line VNC viewers must know (8 characters of it)',
+            describe:
+              'file whose first line VNC viewers must know (8 characters of it), or the second one to watch only',
           })
           .option('web', { type: 'string', describe: 'where browsers connect: HOST:PORT or unix:PATH' })
           .option('tls-certificate', { type: 'string', describe: 'PEM file: encrypts VNC and web' })

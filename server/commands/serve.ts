@@ -100,9 +100,9 @@ async function openForViewers(
   viewing: Viewing,
   { vnc, web, tls }: ServeConfig,
 ): Promise<{ what: string; secretLinks?: readonly string[]; [where: string]: unknown }[]> {
-  const servers = vnc.map(async ({ address, display, password }) => {
-    const found = await viewing.listen({ kind: 'vnc', address, display, password, tls });
-    return { what: 'VNC', address: addressText(found), display };
+  const servers = vnc.map(async ({ address, display, viewOnly, passwords }) => {
+    const found = await viewing.listen({ kind: 'vnc', address, display, viewOnly, passwords, tls });
+    return { what: 'VNC', address: addressText(found), display, viewOnly };
   });
   const page = async (address: Address) => {
     const token = () => randomBytes(TOKEN_BYTES).toString('base64url');

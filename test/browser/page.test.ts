@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import type { Browser, Page } from 'playwright-core';
-import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { Screen } from '../../server/displays/screen.ts';
 import {
   type ObservedPage,
@@ -14,6 +14,7 @@ import {
   whyNoBrowser,
 } from '../../tools/testbed/browser.ts';
 import { comparePictures, type Picture, paintPicture } from '../../tools/testbed/pictures.ts';
+import { soon } from '../support/soon.ts';
 import { WebStage } from '../support/web.ts';
 
 if (whyNoBrowser) console.log(`skipped: ${whyNoBrowser}`);
@@ -57,18 +58,14 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
 
   const isConnected = (page: Page) => page.waitForSelector('body[data-state=connected]');
   const shows = (page: Page, expected: Picture) =>
-    vi.waitFor(
-      async () => {
-        const seen = await readCanvas(page);
-        expect(seen && comparePictures(seen, expected)).toBe(undefined);
-        expect(seen?.width).toBe(expected.width);
-      },
-      { timeout: 10_000, interval: 100 },
-    );
-  const keysAre = (...keys: string[]) =>
-    vi.waitFor(() => expect(stage.keys).toEqual(keys), { timeout: 5000 });
+    soon(async () => {
+      const seen = await readCanvas(page);
+      expect(seen && comparePictures(seen, expected)).toBe(undefined);
+      expect(seen?.width).toBe(expected.width);
+    });
+  const keysAre = (...keys: string[]) => soon(() => expect(stage.keys).toEqual(keys));
   const modeIs = (width: number, height: number) =>
-    vi.waitFor(() => expect(stage.screens[0]?.mode).toMatchObject({ width, height }), { timeout: 5000 });
+    soon(() => expect(stage.screens[0]?.mode).toMatchObject({ width, height }));
   const lastPointer = () => stage.events.filter((event) => event.type === 'pointer').at(-1);
   const expectNoProblems = () => expect(pages.flatMap(({ problems }) => problems)).toEqual([]);
 
@@ -103,7 +100,7 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
     expect(await page.evaluate('document.activeElement.id')).toBe('displays');
     for (const key of ['ControlLeft', 'AltLeft', 'ShiftLeft']) await page.keyboard.up(key);
     await page.keyboard.press('Tab');
-    await vi.waitFor(() => expect(stage.keys.toSorted()).toEqual(['+29', '+56', '-29', '-56']));
+    await soon(() => expect(stage.keys.toSorted()).toEqual(['+29', '+56', '-29', '-56']));
     expect(await page.evaluate('document.activeElement.textContent')).toBe('Keys');
   });
 
@@ -159,12 +156,12 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
     const page = await open();
     const full = () => page.evaluate('document.fullscreenElement && document.fullscreenElement.id');
     await page.click('#full-screen');
-    await vi.waitFor(async () => expect(await full()).toBe('stage'), { timeout: 5000 });
+    await soon(async () => expect(await full()).toBe('stage'));
     await modeIs(1280, 800);
     await page.keyboard.press('KeyA');
     await keysAre('+30', '-30');
     for (const key of ['ControlLeft', 'AltLeft', 'ShiftLeft']) await page.keyboard.down(key);
-    await vi.waitFor(async () => expect(await full()).toBe(null), { timeout: 5000 });
+    await soon(async () => expect(await full()).toBe(null));
     expectNoProblems();
   });
 
@@ -180,18 +177,18 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
       const point = await pointOf(page, x, y);
       await page.mouse.move(point.x, point.y);
       await page.mouse.down();
-      await vi.waitFor(() => expect(lastPointer()).toMatchObject({ buttons: 1 }));
+      await soon(() => expect(lastPointer()).toMatchObject({ buttons: 1 }));
       const pointer = lastPointer();
       await page.mouse.up();
-      await vi.waitFor(() => expect(lastPointer()).toMatchObject({ buttons: 0 }));
+      await soon(() => expect(lastPointer()).toMatchObject({ buttons: 0 }));
       // A point of this page is two pixels of the guest.
       expect(Math.abs((pointer?.type === 'pointer' ? pointer.x : -9) - x)).toBeLessThanOrEqual(1);
       expect(Math.abs((pointer?.type === 'pointer' ? pointer.y : -9) - y)).toBeLessThanOrEqual(1);
     }
     await page.mouse.wheel(0, 100);
-    await vi.waitFor(() => expect(stage.events).toContainEqual(expect.objectContaining({ wheelY: -120 })));
+    await soon(() => expect(stage.events).toContainEqual(expect.objectContaining({ wheelY: -120 })));
     await page.mouse.click(500, 400, { button: 'right' });
-    await vi.waitFor(() => expect(stage.events).toContainEqual(expect.objectContaining({ buttons: 4 })));
+    await soon(() => expect(stage.events).toContainEqual(expect.objectContaining({ buttons: 4 })));
     expectNoProblems();
   });
 
@@ -243,7 +240,7 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
     const page = await open(`?token=${TOKENS.control}`);
     expect(page.url()).toBe(stage.url);
     await openPanel(page, 'Share');
-    await vi.waitFor(async () => expect(await page.inputValue('#view-link')).toContain('token='));
+    await soon(async () => expect(await page.inputValue('#view-link')).toContain('token='));
     const link = await page.inputValue('#view-link');
     expect(link).not.toContain(TOKENS.control);
     const guest = await open(link);
@@ -291,7 +288,7 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
   test('switches between displays, and says which show nothing', async () => {
     await start(picture(320, 200), 2);
     const page = await open();
-    await vi.waitFor(async () =>
+    await soon(async () =>
       expect(await page.locator('#displays option').allTextContents()).toEqual([
         'Display 0 · 320×200',
         'Display 1 · off',
@@ -354,14 +351,11 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
     await openPanel(page, 'Picture');
     await page.check('input[value=photo]');
     stage.draw(0, photo(50));
-    await vi.waitFor(
-      async () => {
-        const off = error((await readCanvas(page)) as Picture, photo(50));
-        expect(off).toBeLessThan(4);
-        expect(off).toBeGreaterThan(0);
-      },
-      { timeout: 5000 },
-    );
+    await soon(async () => {
+      const off = error((await readCanvas(page)) as Picture, photo(50));
+      expect(off).toBeLessThan(4);
+      expect(off).toBeGreaterThan(0);
+    });
     await page.check('input[value=lossless]');
     stage.draw(0, photo(100));
     await shows(page, photo(100));
@@ -375,15 +369,10 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
     stage.setInput({ leds: { numLock: true, capsLock: false, scrollLock: false } });
     await page.getByRole('img', { name: 'Num Lock is on' }).waitFor();
     await page.getByRole('img', { name: 'Caps Lock is off' }).waitFor();
-    await vi.waitFor(async () => expect(await page.textContent('#latency')).toMatch(/^\d+(\.\d)? ms$/), {
-      timeout: 5000,
-    });
+    await soon(async () => expect(await page.textContent('#latency')).toMatch(/^\d+(\.\d)? ms$/));
     const drawing = setInterval(() => stage.draw(0, picture(320, 200, Math.random() * 1e6)), 50);
-    await vi.waitFor(
-      async () => expect(Number.parseInt((await page.textContent('#rate')) ?? '', 10)).toBeGreaterThan(2),
-      {
-        timeout: 5000,
-      },
+    await soon(async () =>
+      expect(Number.parseInt((await page.textContent('#rate')) ?? '', 10)).toBeGreaterThan(2),
     );
     clearInterval(drawing);
     stage.setInput({ hasKeyboard: false });
@@ -402,13 +391,13 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
     test('has everything in its window, behind a menu', async () => {
       await start();
       const page = await open('', phone);
-      await modeIs(640, stage.screens[0]?.mode.height ?? 0);
+      await soon(() => expect(stage.screens[0]?.mode.width).toBe(640));
       const width = await page.evaluate('document.documentElement.scrollWidth');
       expect(width).toBe(320);
       expect((await page.locator('header').boundingBox())?.height).toBeLessThan(64);
       await openPanel(page, 'Keys');
       await page.tap('text=Ctrl+Alt+Del');
-      await vi.waitFor(() => expect(stage.keys).toHaveLength(6));
+      await soon(() => expect(stage.keys).toHaveLength(6));
       const panel = await page.locator('#keys-panel').boundingBox();
       expect((panel?.x ?? -1) >= 0 && (panel?.x ?? 0) + (panel?.width ?? 0) <= 320).toBe(true);
       expectNoProblems();
@@ -421,7 +410,7 @@ describe.skipIf(whyNoBrowser)('the page in a real browser', () => {
       const point = await pointOf(page, 100, 50);
       await page.touchscreen.tap(point.x, point.y);
       const pressed = expect.objectContaining({ type: 'pointer', x: 100, y: 50, buttons: 1 });
-      await vi.waitFor(() => expect(stage.events).toContainEqual(pressed), { timeout: 5000 });
+      await soon(() => expect(stage.events).toContainEqual(pressed));
       stage.events.length = 0;
       await page.tap('#phone-keyboard');
       expect(await page.evaluate('document.activeElement.id')).toBe('phone-field');

@@ -162,6 +162,7 @@ describe('serve', () => {
     ['--vnc 127.0.0.1:5900,display=1', 'there is no display 1'],
     ['--vnc 127.0.0.1:5900,display=', 'display  is not a number'],
     ['--vnc 127.0.0.1:5900,display=0,display=0', 'names several displays'],
+    ['--vnc 127.0.0.1:5900,watch', 'not an address'],
     ['--vnc-password-file /dev/null', 'begins with an empty line'],
     ['--vnc 127.0.0.1:5900 --vnc-password-file /no/such', 'no such file'],
     ['--web :::1', 'not an address'],
@@ -173,24 +174,36 @@ describe('serve', () => {
 
   test('understands where viewers connect, one address per display', async () => {
     const config = await parse(
-      '--socket-path /tmp/x --display 640x480 --display 800x600 --vnc 5900 --vnc [::1]:5901 --vnc unix:/tmp/v,display=0 --web localhost:0',
+      '--socket-path /tmp/x --display 640x480 --display 800x600 --vnc 5900 --vnc [::1]:5901 --vnc unix:/tmp/v,w,view-only,display=0 --vnc unix:/tmp/x,view-only --web localhost:0',
     );
     expect(config).toMatchObject({
       vnc: [
-        { address: { host: '127.0.0.1', port: 5900 }, display: 0, password: undefined },
+        { address: { host: '127.0.0.1', port: 5900 }, display: 0, viewOnly: false, passwords: undefined },
         { address: { host: '::1', port: 5901 }, display: 1 },
-        { address: { path: '/tmp/v' }, display: 0 },
+        { address: { path: '/tmp/v,w' }, display: 0, viewOnly: true },
+        { address: { path: '/tmp/x' }, display: 1, viewOnly: true },
       ],
       web: { host: 'localhost', port: 0 },
       tls: undefined,
     });
   });
 
-  test('lets other machines connect with a password, of which it reads the first line', async () => {
+  test.each([
+    ['open sesame\n', { control: 'open sesame', view: undefined }],
+    ['open sesame\r\n\r\n', { control: 'open sesame', view: undefined }],
+    ['open sesame\nlook\nnot this\n', { control: 'open sesame', view: 'look' }],
+  ])('lets other machines connect with passwords: of %j it takes two lines', async (lines, passwords) => {
     const file = join(folder, 'password');
-    writeFileSync(file, 'open sesame\nnot this\n');
+    writeFileSync(file, lines);
     const config = await parse(`--socket-path /tmp/x --vnc 0.0.0.0:5900 --vnc-password-file ${file}`);
-    expect(config).toMatchObject({ vnc: [{ address: { host: '0.0.0.0' }, password: 'open sesame' }] });
+    expect(config).toMatchObject({ vnc: [{ address: { host: '0.0.0.0' }, passwords }] });
+  });
+
+  test('refuses two passwords that VNC takes for the same', async () => {
+    const file = join(folder, 'password');
+    writeFileSync(file, 'correct horse\ncorrect battery\n');
+    const options = `--socket-path /tmp/x --vnc 5900 --vnc-password-file ${file}`;
+    await expect(parse(options)).rejects.toThrow('begin with the same 8 characters');
   });
 
   test('refuses an empty socket path', async () => {

@@ -5,10 +5,11 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, describe, expect, test, vi } from 'vitest';
+import { afterAll, describe, expect, test } from 'vitest';
 import { VfioUserClient } from '../../server/vfio-user/client.ts';
 import { decodePng } from '../../tools/testbed/pictures.ts';
 import { startServer } from '../../tools/testbed/server.ts';
+import { soon } from '../support/soon.ts';
 import { SCHED_BATCH, threadsOf } from '../support/threads.ts';
 
 const program = fileURLToPath(new URL('../../dist/server/main.js', import.meta.url));
@@ -127,7 +128,7 @@ describe('serve', () => {
     await server.screenshot();
     const background = () => threadsOf(server.pid).filter(({ policy }) => policy === SCHED_BATCH);
     // The viewing thread and the thread pool; pictures have threads of their own that come and go.
-    await vi.waitFor(() => expect(background().length).toBeGreaterThanOrEqual(5));
+    await soon(() => expect(background().length).toBeGreaterThanOrEqual(5));
     expect(background().map(({ id }) => id)).not.toContain(server.pid);
   });
 

@@ -117,11 +117,20 @@ export interface Capture {
   readonly height: number;
 }
 
+/** What viewers must know. Only 8 characters count. */
+export interface VncPasswords {
+  readonly control: string;
+  /** Of those who only watch. */
+  readonly view: string | undefined;
+}
+
 export interface VncOptions {
   readonly kind: 'vnc';
   readonly address: Address;
   readonly display: number;
-  readonly password: string | undefined;
+  /** Whatever password somebody knows. */
+  readonly viewOnly: boolean;
+  readonly passwords: VncPasswords | undefined;
   readonly tls: { readonly certificate: string; readonly key: string } | undefined;
 }
 

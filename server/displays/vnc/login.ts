@@ -1,22 +1,26 @@
 /** How a viewer gets in: versions, ways to log in, encryption (RFC 6143, 7.1; VeNCrypt from rfbproto). */
 import { randomBytes } from 'node:crypto';
 import type { SecureContext } from 'node:tls';
+import type { VncPasswords } from '../viewing/messages.ts';
 import * as rfb from './protocol.ts';
 import { Refusal } from './refusal.ts';
 import { StreamEnded, type ViewerStream } from './viewer-stream.ts';
 import { CHALLENGE_BYTES, isRightResponse, type PasswordGate } from './vnc-auth.ts';
 
 export interface Security {
-  /** What viewers must know, if anything. */
-  readonly password: string | undefined;
+  /** Undefined: viewers need not know anything. */
+  readonly passwords: VncPasswords | undefined;
   /** Slows guessing down. */
   readonly gate?: PasswordGate;
   /** With a certificate, viewers must encrypt. */
   readonly tls: SecureContext | undefined;
 }
 
-/** Returns when the viewer is in. @throws Refusal for one that may not, or speaks something else */
-export async function logIn(stream: ViewerStream, security: Security): Promise<void> {
+/**
+ * Resolves when the viewer is in, with what it may do.
+ * @throws Refusal for one that may not come in, or speaks something else
+ */
+export async function logIn(stream: ViewerStream, security: Security): Promise<'control' | 'view'> {
   stream.write(Buffer.from(rfb.PROTOCOL_VERSION));
   const said = (await stream.read(rfb.PROTOCOL_VERSION.length)).toString('latin1');
   const match = /^RFB 003\.(\d{3})\n$/.exec(said);
@@ -24,9 +28,9 @@ export async function logIn(stream: ViewerStream, security: Security): Promise<v
   const minor = Number(match[1]);
   // What is between 3.3 and 3.7 never was, and is to be taken for 3.3.
   const version = minor >= 8 ? 8 : minor === 7 ? 7 : 3;
-  const { password, tls } = security;
+  const { passwords, gate, tls } = security;
   // Where there is encryption or a password, there is no way around it.
-  const plainType = password === undefined ? rfb.SECURITY_NONE : rfb.SECURITY_VNC_AUTH;
+  const plainType = passwords ? rfb.SECURITY_VNC_AUTH : rfb.SECURITY_NONE;
   const type = tls ? rfb.SECURITY_VENCRYPT : plainType;
   if (version === 3) {
     if (tls) throw new Refusal('the viewer is too old for TLS');
@@ -38,9 +42,10 @@ export async function logIn(stream: ViewerStream, security: Security): Promise<v
     if ((await stream.u8()) !== type)
       throw new Refusal('the viewer chose a way to log in that it was not offered');
   }
-  if (tls) await encrypt(stream, tls, password !== undefined);
-  if (password !== undefined) await authenticate(stream, security, password, version);
-  else if (version === 8) stream.write(Buffer.alloc(4));
+  if (tls) await encrypt(stream, tls, passwords !== undefined);
+  if (passwords) return await authenticate(stream, passwords, gate, version);
+  if (version === 8) stream.write(Buffer.alloc(4));
+  return 'control';
 }
 
 /** VeNCrypt 0.2 with a certificate. */
@@ -66,19 +71,21 @@ async function encrypt(stream: ViewerStream, tls: SecureContext, hasPassword: bo
 
 async function authenticate(
   stream: ViewerStream,
-  { gate }: Security,
-  password: string,
+  passwords: VncPasswords,
+  gate: PasswordGate | undefined,
   version: number,
-): Promise<void> {
+): Promise<'control' | 'view'> {
   const challenge = randomBytes(CHALLENGE_BYTES);
   stream.write(challenge);
   const response = await stream.read(CHALLENGE_BYTES);
   await gate?.turn(() => stream.hasEnded);
   if (stream.hasEnded) throw new StreamEnded('the viewer left');
   const result = Buffer.alloc(4);
-  if (isRightResponse(password, challenge, response)) {
+  const mayControl = isRightResponse(passwords.control, challenge, response);
+  const mayView = passwords.view !== undefined && isRightResponse(passwords.view, challenge, response);
+  if (mayControl || mayView) {
     stream.write(result);
-    return;
+    return mayControl ? 'control' : 'view';
   }
   gate?.wrong();
   result.writeUInt32BE(1);

@@ -29,9 +29,9 @@ export async function listenVnc(stage: Stage, options: VncOptions): Promise<List
     const viewer = socket.remoteAddress ?? 'local';
     const session = new VncSession(socket, stage, {
       display: options.display,
-      viewOnly: false,
+      viewOnly: options.viewOnly,
       kind: 'vnc',
-      password: options.password,
+      passwords: options.passwords,
       gate,
       tls,
       onEnd: (reason) => {

@@ -31,6 +31,7 @@ const NOTCH = 120;
 
 export interface SessionOptions extends Security {
   readonly display: number;
+  /** Whatever the viewer knows. */
   readonly viewOnly: boolean;
   readonly kind: 'vnc' | 'web';
   /** Called once. */
@@ -42,6 +43,7 @@ export class VncSession {
   readonly #options: SessionOptions;
   readonly #stream: ViewerStream;
   readonly #name: string;
+  #viewOnly: boolean;
   #leave: (() => void)[] = [];
   #hasEnded = false;
   readonly #handshake: NodeJS.Timeout;
@@ -58,6 +60,7 @@ export class VncSession {
   constructor(stream: Duplex, stage: Stage, options: SessionOptions) {
     this.#stage = stage;
     this.#options = options;
+    this.#viewOnly = options.viewOnly;
     this.#name = `vfio-user-gpu display ${options.display}`;
     this.#stream = new ViewerStream(stream, this.#counter);
     this.#counter.connected++;
@@ -85,7 +88,7 @@ export class VncSession {
 
   async #run(): Promise<void> {
     try {
-      await logIn(this.#stream, this.#options);
+      if ((await logIn(this.#stream, this.#options)) === 'view') this.#viewOnly = true;
       const updates = await this.#introduce();
       clearTimeout(this.#handshake);
       while (updates && !this.#hasEnded) await this.#converse(updates);
@@ -103,7 +106,7 @@ export class VncSession {
   /** ClientInit and ServerInit (RFC 6143, 7.3). Everybody shares the desktop, whatever a viewer would like. */
   async #introduce(): Promise<Updates | undefined> {
     await this.#stream.u8();
-    const { display, kind, viewOnly } = this.#options;
+    const { display, kind } = this.#options;
     const { canvas, leave } = await this.#stage.look(display);
     this.#leave.push(leave);
     if (this.#hasEnded) {
@@ -125,7 +128,7 @@ export class VncSession {
       () => updates.close(),
       this.#stage.onInputNews(() => updates.ledsChanged()),
     );
-    if (!viewOnly) {
+    if (!this.#viewOnly) {
       const input = this.#stage.openInput(`${kind} viewer`, () => this.#onRoom?.());
       this.#leave.push(() => input.close());
       this.#input = input;
@@ -234,7 +237,7 @@ export class VncSession {
     const height = body.readUInt16BE(3);
     const screens = body[5] as number;
     await this.#stream.skip(screens * 16);
-    if (this.#options.viewOnly) return updates.replyToResize(rfb.DESKTOP_SIZE_PROHIBITED);
+    if (this.#viewOnly) return updates.replyToResize(rfb.DESKTOP_SIZE_PROHIBITED);
     if (screens !== 1 || !isMode(width, height))
       return updates.replyToResize(rfb.DESKTOP_SIZE_INVALID_LAYOUT);
     this.#resizeSoon(width, height);

@@ -294,7 +294,7 @@ class WebServer {
       viewOnly,
       kind: 'web',
       // The token has been looked at, and TLS is below the WebSocket.
-      password: undefined,
+      passwords: undefined,
       tls: undefined,
       onEnd: (reason) => {
         this.#sessions.delete(session);

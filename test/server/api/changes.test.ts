@@ -8,6 +8,7 @@ import type { Rect } from '../../../server/displays/display.ts';
 import type { Change } from '../../../server/displays/viewing/messages.ts';
 import { type ApiHere, apiHere } from '../../support/api-here.ts';
 import { makeScreen, Painted, texture } from '../../support/screens.ts';
+import { soon } from '../../support/soon.ts';
 
 interface Told {
   readonly version: number;
@@ -51,7 +52,7 @@ class Reader implements Disposable {
 
   /** Waits until so many events have come. */
   async until(count: number): Promise<Told> {
-    await vi.waitFor(() => expect(this.events.length).toBeGreaterThanOrEqual(count), { interval: 5 });
+    await soon(() => expect(this.events.length).toBeGreaterThanOrEqual(count));
     return this.events[count - 1] as Told;
   }
 
@@ -122,7 +123,7 @@ describe('a reader', () => {
     using reader = await read();
     await reader.until(1);
     await here.stopListening();
-    await vi.waitFor(() => expect(reader.ended).toBe('cleanly'));
+    await soon(() => expect(reader.ended).toBe('cleanly'));
   });
 });
 
@@ -140,7 +141,7 @@ describe('readers that never read', () => {
       await reader.until(i + 1);
     }
     for (const response of silent) response.destroy();
-    await vi.waitFor(async () => {
+    await soon(async () => {
       const free = await Promise.all(Array.from({ length: MAX_CHANGE_READERS - 1 }, () => open()));
       const statuses = free.map(({ statusCode }) => statusCode);
       for (const response of free) response.on('error', () => {}).destroy();

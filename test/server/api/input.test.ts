@@ -16,6 +16,7 @@ import { SILENT_LOG } from '../../../server/log.ts';
 import { type ApiHere, apiHere, apiWithInput } from '../../support/api-here.ts';
 import { InputMachine } from '../../support/input-machine.ts';
 import { Painted } from '../../support/screens.ts';
+import { soon } from '../../support/soon.ts';
 
 const [A, C, H, I, T, ENTER] = [30, 46, 35, 23, 20, 28];
 const [CTRL, SHIFT, ALT, ALTGR] = [29, 42, 56, 100];
@@ -130,7 +131,7 @@ describe('a text', () => {
   test('of the largest size is not refused', async () => {
     const hangUp = new AbortController();
     const asked = post('text', { text: 'a'.repeat(MAX_TEXT_LENGTH) }, hangUp.signal);
-    await vi.waitFor(() => expect(here.keyboard?.taken.length).toBeGreaterThan(0));
+    await soon(() => expect(here.keyboard?.taken.length).toBeGreaterThan(0));
     hangUp.abort();
     await expect(asked).rejects.toThrow('aborted');
   });
@@ -150,10 +151,10 @@ describe('who hangs up', () => {
     const hangUp = new AbortController();
     const keys = [{ down: 'shift' }, { waitMs: 10_000 }, 'a'];
     const asked = post('keys', { keys, delayMs: 0 }, hangUp.signal);
-    await vi.waitFor(() => expect(here.keyboard?.held).toEqual([SHIFT]));
+    await soon(() => expect(here.keyboard?.held).toEqual([SHIFT]));
     hangUp.abort();
     await expect(asked).rejects.toThrow('aborted');
-    await vi.waitFor(() => expect(here.keyboard?.held).toEqual([]));
+    await soon(() => expect(here.keyboard?.held).toEqual([]));
     expect(here.seat.clients).toEqual([]);
     await post('text', { text: 't', delayMs: 0 });
     expect(keysTaken()).toEqual([`+${SHIFT}`, `-${SHIFT}`, ...tapped(T)]);
@@ -180,7 +181,7 @@ describe('who hangs up', () => {
     const first = post('keys', { keys: [{ waitMs: 50 }, 'a'], delayMs: 0 });
     const second = post('text', { text: 'c' }, hangUp.signal);
     second.catch(() => {});
-    await vi.waitFor(() => expect(here.seat.clients.length).toBe(1));
+    await soon(() => expect(here.seat.clients.length).toBe(1));
     hangUp.abort();
     await first;
     await post('text', { text: 't', delayMs: 0 });
@@ -189,7 +190,7 @@ describe('who hangs up', () => {
 
   test('and a server that leaves, end what goes on: 503, nothing pressed', async () => {
     const asked = post('keys', { keys: [{ down: 'shift' }, { waitMs: 10_000 }] });
-    await vi.waitFor(() => expect(here.keyboard?.held).toEqual([SHIFT]));
+    await soon(() => expect(here.keyboard?.held).toEqual([SHIFT]));
     await here.stopListening();
     const { status, json } = await asked;
     expect([status, json]).toEqual([503, { error: { code: 'closed', message: 'the server is leaving' } }]);
@@ -226,7 +227,7 @@ describe('without anybody who listens', () => {
 
   test('because the driver leaves on the way: 503, and the key is up for the next one', async () => {
     const asked = post('keys', { keys: [{ down: 'a' }, { waitMs: 500 }, 'c'] });
-    await vi.waitFor(() => expect(here.keyboard?.held).toEqual([A]));
+    await soon(() => expect(here.keyboard?.held).toEqual([A]));
     here.keyboard?.machine.driver.reset();
     expect(reasons([await asked])).toEqual([[503, 'no_driver']]);
     here.keyboard?.takeAll();
@@ -423,10 +424,10 @@ describe('the touch screen', () => {
   test('is left by the fingers of who hangs up', async () => {
     const hangUp = new AbortController();
     const asked = post('touch', { action: 'tap', x: 1, y: 1, holdMs: 10_000 }, hangUp.signal);
-    await vi.waitFor(() => expect(here.touch?.held).toEqual([0x14a]));
+    await soon(() => expect(here.touch?.held).toEqual([0x14a]));
     hangUp.abort();
     await expect(asked).rejects.toThrow('aborted');
-    await vi.waitFor(() => expect(here.touch?.held).toEqual([]));
+    await soon(() => expect(here.touch?.held).toEqual([]));
     expect(touchTaken()).toEqual(['1,1', '']);
   });
 
@@ -510,12 +511,12 @@ describe('hostile bodies', () => {
     const hangUp = new AbortController();
     const first = post('keys', { keys: [{ waitMs: 10_000 }] }, hangUp.signal);
     first.catch(() => {});
-    await vi.waitFor(() => expect(here.seat.clients.length).toBe(1));
+    await soon(() => expect(here.seat.clients.length).toBe(1));
     const statuses: number[] = [];
     const more = Array.from({ length: MAX_INPUT_REQUESTS + 3 }, async () => {
       statuses.push((await post('keys', { keys: ['a'], delayMs: 0 })).status);
     });
-    await vi.waitFor(() => expect(statuses).toEqual(Array(4).fill(503)));
+    await soon(() => expect(statuses).toEqual(Array(4).fill(503)));
     hangUp.abort();
     await Promise.all(more);
     expect(statuses).toEqual([...Array(4).fill(503), ...Array(MAX_INPUT_REQUESTS - 1).fill(204)]);

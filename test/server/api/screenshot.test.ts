@@ -5,6 +5,7 @@ import { MAX_SCREENSHOTS } from '../../../server/api/limits.ts';
 import { decodePng } from '../../../tools/testbed/pictures.ts';
 import { type ApiHere, apiHere } from '../../support/api-here.ts';
 import { makeScreen, Painted, texture } from '../../support/screens.ts';
+import { soon } from '../../support/soon.ts';
 
 const [WIDTH, HEIGHT] = [200, 120];
 let here: ApiHere;
@@ -128,7 +129,7 @@ test('screenshots beyond a number at a time are refused; with room they are take
     return await capture(...asked);
   });
   const taken = Array.from({ length: MAX_SCREENSHOTS }, () => shot());
-  await vi.waitFor(() => expect(gates.length).toBe(MAX_SCREENSHOTS));
+  await soon(() => expect(gates.length).toBe(MAX_SCREENSHOTS));
   const { status, json } = await shot();
   expect([status, json]).toMatchObject([503, { error: { code: 'busy' } }]);
   for (const open of gates) open();

@@ -7,6 +7,7 @@ import { ViewingError } from '../../../server/displays/viewing/error.ts';
 import type { Change } from '../../../server/displays/viewing/messages.ts';
 import { type ApiHere, apiHere } from '../../support/api-here.ts';
 import { Painted, texture } from '../../support/screens.ts';
+import { soon } from '../../support/soon.ts';
 
 /** A display of which nothing is known but hashes, and when they change. */
 class FakeDisplay {
@@ -295,7 +296,7 @@ describe('over the API', () => {
     const before = await hashOf(region);
     const waiting = wait(`until=change&${region}`);
     const elsewhere = { x: 19, y: 20, width: 1, height: 1 };
-    await vi.waitFor(() => expect(here.screens[0]?.frame).toBeDefined());
+    await soon(() => expect(here.screens[0]?.frame).toBeDefined());
     painted.draw(elsewhere, [1, 1, 1]).flush(elsewhere);
     await new Promise((resolve) => setTimeout(resolve, 100));
     expect(await hashOf(region)).toBe(before);
@@ -359,14 +360,14 @@ describe('over the API', () => {
         () => {},
       );
     }
-    await vi.waitFor(() => expect(statuses).toEqual([503, 503, 503]));
+    await soon(() => expect(statuses).toEqual([503, 503, 503]));
     for (const hangUp of hangUps) hangUp.abort();
-    await vi.waitFor(async () => expect((await wait('until=stable&quietMs=0')).status).toBe(200));
+    await soon(async () => expect((await wait('until=stable&quietMs=0')).status).toBe(200));
   });
 
   test('a server that leaves tells those who wait', async () => {
     const waiting = wait('until=change&timeoutMs=300000');
-    await vi.waitFor(() => expect(here.screens[0]?.frame).toBeDefined());
+    await soon(() => expect(here.screens[0]?.frame).toBeDefined());
     await here.stopListening();
     const { status, json } = await waiting;
     expect([status, json]).toMatchObject([503, { error: { code: 'closed' } }]);

@@ -3,10 +3,11 @@ import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
-import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { decodePng } from '../../../tools/testbed/pictures.ts';
 import { type ApiHere, apiWithInput } from '../../support/api-here.ts';
 import { makeScreen, Painted, texture } from '../../support/screens.ts';
+import { soon } from '../../support/soon.ts';
 
 const program = fileURLToPath(new URL('../../../dist/server/main.js', import.meta.url));
 const LEFT = 0x110;
@@ -220,7 +221,7 @@ describe('typing', () => {
 
   test('shows what came of it when that is asked for', async () => {
     const seen = call('type_text', { text: 'a', screenshot: true });
-    await vi.waitFor(() => expect(here.keyboard?.taken.length).toBeGreaterThan(0));
+    await soon(() => expect(here.keyboard?.taken.length).toBeGreaterThan(0));
     painted.draw({ x: 0, y: 0, width: 100, height: 100 }, [255, 0, 0]).flush();
     const { image, structured, text } = await seen;
     expect([...decodePng(image ?? Buffer.alloc(0)).rgb.subarray(0, 3)]).toEqual([255, 0, 0]);
@@ -279,16 +280,16 @@ describe('the program', () => {
       method: 'initialize',
       params: { protocolVersion: '2025-06-18', capabilities: {}, clientInfo },
     });
-    await vi.waitFor(() => expect(answers.join('')).toContain('serverInfo'), { timeout: 20_000 });
+    await soon(() => expect(answers.join('')).toContain('serverInfo'));
     say({ method: 'notifications/initialized' });
     const wait = { name: 'wait_for_change', arguments: { timeoutMs: 300_000 } };
     say({ id: 2, method: 'tools/call', params: wait });
     const text = 'a'.repeat(10_000);
     say({ id: 3, method: 'tools/call', params: { name: 'type_text', arguments: { text } } });
-    await vi.waitFor(() => expect(here.keyboard?.taken.length).toBeGreaterThan(0));
+    await soon(() => expect(here.keyboard?.taken.length).toBeGreaterThan(0));
     child.stdin.end();
     expect(await status).toBe(0);
-    await vi.waitFor(() => expect(here.seat.clients).toEqual([]));
+    await soon(() => expect(here.seat.clients).toEqual([]));
     expect(here.keyboard?.held).toEqual([]);
   });
 });

@@ -14,6 +14,7 @@ import type { Rect } from '../../../server/displays/display.ts';
 import { type ApiHere, apiHere } from '../../support/api-here.ts';
 import { play } from '../../support/apng-player.ts';
 import { type Colour, makeScreen, Painted, texture } from '../../support/screens.ts';
+import { soon } from '../../support/soon.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'record-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -132,10 +133,9 @@ describe('a recording', () => {
       stop.signal,
     );
   /** Waits until something has been written, and so the first frame was taken. */
-  const isStarted = () => vi.waitFor(() => expect(existsSync(output)).toBe(true), { interval: 5 });
+  const isStarted = () => soon(() => expect(existsSync(output)).toBe(true));
   /** Waits until the recording shows what the display shows. */
-  const isSeen = () =>
-    vi.waitFor(() => expect(play(output).frames.at(-1)?.equals(painted.rgba)).toBe(true), { timeout: 5000 });
+  const isSeen = () => soon(() => expect(play(output).frames.at(-1)?.equals(painted.rgba)).toBe(true));
   const rest = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
   const spot = (i: number): Rect => ({ x: (i * 53) % 150, y: (i * 31) % 110, width: 10, height: 10 });
 
@@ -325,7 +325,7 @@ describe('a recording', () => {
     }
     const path = join(folder, `recording.${kind}`);
     const recording = start({ output: path });
-    await vi.waitFor(() => expect(existsSync(`${path}.recording.png`)).toBe(true));
+    await soon(() => expect(existsSync(`${path}.recording.png`)).toBe(true));
     for (let i = 0; i < 5; i++) {
       painted.draw(spot(i), [i * 40, 9, 9]).flush();
       await rest(50);
@@ -350,7 +350,7 @@ describe('vfio-user-gpu record', () => {
     const status = new Promise((resolve) => {
       child.on('close', resolve);
     });
-    await vi.waitFor(() => expect(existsSync(output)).toBe(true), { timeout: 20_000 });
+    await soon(() => expect(existsSync(output)).toBe(true));
     child.kill(signal);
     expect([await status, said.join('')]).toEqual([0, `${output}: 1 frames\n`]);
     expect(play(output)).toMatchObject({ width: 640, height: 480 });

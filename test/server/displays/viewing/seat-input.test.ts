@@ -1,5 +1,5 @@
 /** Viewers at the devices of a guest: whatever they do at once, a guest that takes events gets all of them. */
-import { expect, test, vi } from 'vitest';
+import { expect, test } from 'vitest';
 import type { InputEvent } from '../../../../server/displays/viewing/messages.ts';
 import { seatInput } from '../../../../server/displays/viewing/seat-input.ts';
 import { KeyboardDevice } from '../../../../server/input/keyboard.ts';
@@ -7,6 +7,7 @@ import { Seat } from '../../../../server/input/seat.ts';
 import { TabletDevice } from '../../../../server/input/tablet.ts';
 import { SILENT_LOG } from '../../../../server/log.ts';
 import { InputMachine } from '../../../support/input-machine.ts';
+import { soon } from '../../../support/soon.ts';
 
 const wheel = (x: number): InputEvent => ({
   type: 'pointer',
@@ -31,7 +32,7 @@ test('bursts of several viewers reach a guest that takes them, click by click an
   const seen: string[] = [];
   const take = setInterval(() => seen.push(...tablet.takeAndReturn()), 0);
   await Promise.all(viewers.map((viewer) => viewer.take(Array.from({ length: 255 }, (_, x) => wheel(x)))));
-  await vi.waitFor(() => expect(tablet.device.counters.waiting).toBe(0));
+  await soon(() => expect(tablet.device.counters.waiting).toBe(0));
   clearInterval(take);
   seen.push(...tablet.take());
   expect(tablet.device.counters.refused).toBe(0);

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import { createMemfd, Mapping, registrySize } from '../../../../native/index.ts';
 import { Canvas } from '../../../../server/displays/viewing/canvas.ts';
 import type { CaptureOptions, Change } from '../../../../server/displays/viewing/messages.ts';
@@ -14,6 +14,7 @@ import { decodePng } from '../../../../tools/testbed/pictures.ts';
 import { openFds } from '../../../support/fake-client.ts';
 import { FakeViewer } from '../../../support/fake-viewer.ts';
 import { makeScreen, Painted, texture } from '../../../support/screens.ts';
+import { soon } from '../../../support/soon.ts';
 import { viewingHere } from '../../../support/viewing.ts';
 
 const WHOLE_PNG: CaptureOptions = {
@@ -293,16 +294,23 @@ describe('a thread that fails', () => {
     });
     const changes: Change[] = [];
     await viewing.follow(0, (change) => changes.push(change));
-    await viewing.listen({ kind: 'vnc', address, display: 0, password: undefined, tls: undefined });
+    await viewing.listen({
+      kind: 'vnc',
+      address,
+      display: 0,
+      viewOnly: false,
+      passwords: undefined,
+      tls: undefined,
+    });
     const before = await new FakeViewer(createConnection(address.path)).connect();
     const lost = viewing.capture(0, WHOLE_PNG);
     const [failed] = await Promise.allSettled([lost, fail()]);
     expect(failed.status === 'fulfilled' || failed.reason.code === 'internal').toBe(true);
     await expect(before.update()).rejects.toThrow('hung up');
     changes.length = 0;
-    await vi.waitFor(() => expect(changes).toMatchObject([{ rects: [{ width: 64, height: 64 }] }]), 5000);
+    await soon(() => expect(changes).toMatchObject([{ rects: [{ width: 64, height: 64 }] }]));
     painted.draw({ x: 0, y: 0, width: 2, height: 2 }, [9, 9, 9]).flush();
-    await vi.waitFor(() => expect(changes.at(-1)).toMatchObject({ rects: [{ width: 16, height: 16 }] }));
+    await soon(() => expect(changes.at(-1)).toMatchObject({ rects: [{ width: 16, height: 16 }] }));
     const after = await new FakeViewer(createConnection(address.path)).connect();
     after.request(false);
     await after.update();

@@ -27,7 +27,14 @@ beforeEach(async () => {
   errors = [];
   const log: Log = { ...SILENT_LOG, error: (fields, message) => void errors.push([message, fields]) };
   viewing = new Viewing({ screens: [painted.screen], log, start: () => viewingHere(1) });
-  await viewing.listen({ kind: 'vnc', address: { path }, display: 0, password: undefined, tls: undefined });
+  await viewing.listen({
+    kind: 'vnc',
+    address: { path },
+    display: 0,
+    viewOnly: false,
+    passwords: undefined,
+    tls: undefined,
+  });
 });
 afterEach(async () => {
   await viewing.close();

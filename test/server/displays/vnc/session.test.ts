@@ -6,12 +6,13 @@ import { createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { InputEvent, InputNews } from '../../../../server/displays/viewing/messages.ts';
+import type { InputEvent, InputNews, VncOptions } from '../../../../server/displays/viewing/messages.ts';
 import { type InputSink, Viewing } from '../../../../server/displays/viewing/viewing.ts';
 import { SERVER_PIXEL_FORMAT } from '../../../../server/displays/vnc/pixel-format.ts';
 import { SILENT_LOG } from '../../../../server/log.ts';
 import { FakeViewer } from '../../../support/fake-viewer.ts';
 import { makeScreen, Painted, texture } from '../../../support/screens.ts';
+import { soon } from '../../../support/soon.ts';
 import { viewingHere } from '../../../support/viewing.ts';
 
 const RAW = 0;
@@ -27,6 +28,7 @@ const LED_STATE = -261;
 const EXTENDED_DESKTOP_SIZE = -308;
 const FENCE = -312;
 const CONTINUOUS_UPDATES = -313;
+const PASSWORDS = { control: 'secret78', view: 'look' };
 const ALPHA_CURSOR = -314;
 const EXTENDED_MOUSE_BUTTONS = -316;
 
@@ -72,10 +74,11 @@ afterEach(async () => {
 });
 
 let sockets = 0;
-async function listen(password?: string, tls?: { certificate: string; key: string }): Promise<string> {
-  const path = join(folder, `vnc${sockets++}.sock`);
-  await viewing.listen({ kind: 'vnc', address: { path }, display: 0, password, tls });
-  return path;
+async function listen(options: Partial<VncOptions> = {}): Promise<string> {
+  const address = { path: join(folder, `vnc${sockets++}.sock`) };
+  const usual = { display: 0, viewOnly: false, passwords: undefined, tls: undefined };
+  await viewing.listen({ kind: 'vnc', address, ...usual, ...options });
+  return address.path;
 }
 
 function stranger(path: string): FakeViewer {
@@ -90,10 +93,7 @@ async function connect(...encodings: readonly number[]): Promise<FakeViewer> {
   return viewer;
 }
 
-const until = async (isRight: () => boolean) => {
-  for (let i = 0; i < 200 && !isRight(); i++) await new Promise((resolve) => setTimeout(resolve, 10));
-  expect(isRight()).toBe(true);
-};
+const until = (isRight: () => boolean) => soon(() => expect(isRight()).toBe(true));
 
 describe('a viewer', () => {
   test.each(['003.003', '003.005', '003.007', '003.008', '003.889'])(
@@ -106,8 +106,40 @@ describe('a viewer', () => {
     },
   );
 
+  test.each([
+    ['comes where people only watch', { viewOnly: true }, undefined, 0],
+    [
+      'knows a password, and comes where people only watch',
+      { viewOnly: true, passwords: PASSWORDS },
+      'secret78',
+      0,
+    ],
+    ['knows the password of those who only watch', { passwords: PASSWORDS }, 'look', 0],
+    ['knows the other one', { passwords: PASSWORDS }, 'secret78', 1],
+  ])('that %s sees the guest, and does what it may', async (_, options, password, inputs) => {
+    const painted = new Painted(screen, 160, 120);
+    painted.draw(painted.whole, texture);
+    const viewer = await stranger(await listen(options)).connect(password === undefined ? {} : { password });
+    viewer.setEncodings(RAW, EXTENDED_DESKTOP_SIZE);
+    viewer.request(false);
+    await viewer.updatesUntil(() => viewer.picture.equals(painted.rgba));
+    expect(clients).toHaveLength(inputs);
+    viewer.key(0x61, true);
+    viewer.key(0x61, false);
+    viewer.pointer(3, 4, 1);
+    viewer.setDesktopSize(320, 240);
+    viewer.request();
+    const asked = () =>
+      viewer.pseudo.find(([encoding, by]) => encoding === EXTENDED_DESKTOP_SIZE && by === 1);
+    await viewer.messagesUntil(() => asked() !== undefined);
+    // 1: prohibited; 4: passed on to the guest.
+    expect(asked()?.[2]).toBe(inputs === 0 ? 1 : 4);
+    await until(() => events.length === (inputs === 0 ? 0 : 4));
+    await until(() => screen.mode.width === (inputs === 0 ? 160 : 320));
+  });
+
   test('with the right password gets in, with another one only hears that it is wrong', async () => {
-    const path = await listen('secret78');
+    const path = await listen({ passwords: PASSWORDS });
     await stranger(path).connect({ password: 'secret78' });
     await expect(stranger(path).connect({ password: 'wrong' })).rejects.toThrow('refused: wrong password');
   });
@@ -121,21 +153,21 @@ describe('a viewer', () => {
     });
     const painted = new Painted(screen, 160, 120);
     painted.draw(painted.whole, texture);
-    const open = await stranger(await listen(undefined, tls)).connect();
+    const open = await stranger(await listen({ tls })).connect();
     expect(open.certificate).toBe('screen.example');
     open.setEncodings(TIGHT);
     open.request(false);
     await open.update();
     expect(open.picture.equals(painted.rgba)).toBe(true);
 
-    const path = await listen('secret78', tls);
+    const path = await listen({ passwords: PASSWORDS, tls });
     expect((await stranger(path).connect({ password: 'secret78' })).certificate).toBe('screen.example');
     await expect(stranger(path).connect({ password: 'secret' })).rejects.toThrow('refused: wrong password');
     await expect(stranger(path).connect({ version: '003.003' })).rejects.toThrow('hung up');
   });
 
   test('that guesses passwords at many connections at once gets one answer a second', async () => {
-    const path = await listen('secret78');
+    const path = await listen({ passwords: PASSWORDS });
     const start = performance.now();
     await Promise.allSettled(['a', 'b', 'c'].map((password) => stranger(path).connect({ password })));
     // Not how fast, but how slow: two of the three have waited for another one.

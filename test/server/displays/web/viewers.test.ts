@@ -2,11 +2,12 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import type { Duplex } from 'node:stream';
 import fc from 'fast-check';
-import { afterEach, describe, expect, test, vi } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import { type ClientOptions, createWebSocketStream, WebSocket } from 'ws';
 import { paintPicture } from '../../../../tools/testbed/pictures.ts';
 import { openFds } from '../../../support/fake-client.ts';
 import { FakeViewer } from '../../../support/fake-viewer.ts';
+import { soon } from '../../../support/soon.ts';
 import { WebStage } from '../../../support/web.ts';
 
 const TOKENS = { control: 'control-token-0123456789', view: 'view-token-0123456789' };
@@ -91,7 +92,7 @@ describe('a viewer on a WebSocket', () => {
     viewer.extendedKey(0x61, 0x1e, true);
     viewer.extendedKey(0x61, 0x1e, false);
     viewer.pointer(310, 190, 1);
-    await vi.waitFor(() => expect(stage.events).toHaveLength(3));
+    await soon(() => expect(stage.events).toHaveLength(3));
     expect(stage.events).toEqual([
       { type: 'key', code: 30, down: true },
       { type: 'key', code: 30, down: false },
@@ -105,8 +106,8 @@ describe('a viewer on a WebSocket', () => {
     viewer.setEncodings(EXTENDED_KEYS);
     for (let i = 0; i < 500; i++) viewer.extendedKey(0x61, 0x1e, i % 2 === 0);
     viewer.stream.end();
-    await vi.waitFor(() => expect(stage.keys).toHaveLength(500));
-    await vi.waitFor(async () => expect(await connected()).toBe(0));
+    await soon(() => expect(stage.keys).toHaveLength(500));
+    await soon(async () => expect(await connected()).toBe(0));
   });
 
   test('that may only look changes nothing, whatever it sends', async () => {
@@ -124,7 +125,7 @@ describe('a viewer on a WebSocket', () => {
     expect(stage.screens[0]?.mode).toMatchObject({ width: 320, height: 200 });
     const other = await view('/displays/0/control');
     other.setDesktopSize(640, 480);
-    await vi.waitFor(() => expect(stage.screens[0]?.mode).toMatchObject({ width: 640, height: 480 }));
+    await soon(() => expect(stage.screens[0]?.mode).toMatchObject({ width: 640, height: 480 }));
   });
 
   test('that does not read costs the memory of an update, and has the latest picture when it reads', async () => {
@@ -161,10 +162,10 @@ describe('a viewer on a WebSocket', () => {
     const sockets = await Promise.all(Array.from({ length: 64 }, () => opened('/displays/0/view')));
     expect(await open('/displays/0/view')).toBe(503);
     sockets[0]?.close();
-    await vi.waitFor(async () => expect(await connected()).toBe(63));
+    await soon(async () => expect(await connected()).toBe(63));
     (await opened('/displays/0/view')).terminate();
     for (const socket of sockets) socket.terminate();
-    await vi.waitFor(async () => expect(await connected()).toBe(0));
+    await soon(async () => expect(await connected()).toBe(0));
   });
 
   test('is let go when the server leaves', async () => {
@@ -243,11 +244,11 @@ describe('news for pages', () => {
     socket.on('message', (data, isBinary) => {
       if (!isBinary) news.push(JSON.parse(String(data)));
     });
-    await vi.waitFor(() => expect(news[0]).toEqual({ hasKeyboard: true, hasPointer: true }));
-    await vi.waitFor(() => expect(news.at(-1)?.roundTripMs).toBeGreaterThan(0));
+    await soon(() => expect(news[0]).toEqual({ hasKeyboard: true, hasPointer: true }));
+    await soon(() => expect(news.at(-1)?.roundTripMs).toBeGreaterThan(0));
     const leds = { numLock: true, capsLock: false, scrollLock: true };
     stage.setInput({ leds, hasPointer: false });
-    await vi.waitFor(() => expect(news.at(-1)).toMatchObject({ hasKeyboard: true, hasPointer: false, leds }));
+    await soon(() => expect(news.at(-1)).toMatchObject({ hasKeyboard: true, hasPointer: false, leds }));
     socket.terminate();
   });
 
@@ -263,7 +264,7 @@ describe('news for pages', () => {
     });
     const blink = (i: number) => ({ numLock: i % 2 === 0, capsLock: false, scrollLock: i === 9999 });
     for (let i = 0; i < 10_000; i++) stage.setInput({ leds: blink(i) });
-    await vi.waitFor(() => expect(last).toEqual(blink(9999)));
+    await soon(() => expect(last).toEqual(blink(9999)));
     expect(texts).toBeLessThan(1000);
     socket.terminate();
   });
@@ -346,11 +347,11 @@ describe('what no viewer sends', () => {
       }),
       { numRuns: 200, interruptAfterTimeLimit: 10_000 },
     );
-    await vi.waitFor(async () => expect(await connected()).toBe(0));
+    await soon(async () => expect(await connected()).toBe(0));
     const viewer = await view('/displays/0/control');
     viewer.request(false);
     await viewer.updatesUntil(() => rgbOf(viewer).equals(picture(64, 48).rgb));
     viewer.close();
-    await vi.waitFor(() => expect(openFds()).toBeLessThanOrEqual(before + 1));
+    await soon(() => expect(openFds()).toBeLessThanOrEqual(before + 1));
   });
 });
