@@ -9,9 +9,12 @@ import { BYTES_PER_PIXEL } from './display.ts';
 import { Frame } from './frame.ts';
 import type { Mode } from './mode.ts';
 import { PixelMemory } from './pixel-memory.ts';
+import { union } from './rects.ts';
 import { assertMode } from './timing.ts';
 
 const RGBA: PixelOrder = { r: 0, g: 1, b: 2, a: 3 };
+/** More become one around them all. */
+const MAX_LATE_RECTS = 16;
 const MAX_CURSOR_BYTES = 256 * 256 * BYTES_PER_PIXEL;
 
 /** A picture taken at one moment: RGBA, 8 bits a channel, rows without padding, alpha 255 everywhere. */
@@ -23,6 +26,9 @@ export interface Snapshot {
 
 /** Somebody who looks at a screen. Everything is called in the middle of a guest's command: note it, and return. */
 export interface Viewer {
+  /** The frame is about to change, until `endChange`. False: not now; `Screen.catchUp` is called when it may. */
+  beginChange(): boolean;
+  endChange(): void;
   /** This part of the frame is new. */
   changed(rect: Rect): void;
   /** There is another frame, of another size or in another memory, or none any more. */
@@ -42,6 +48,8 @@ export class Screen implements Display {
   /** A copy of the picture: while anybody watches, or what it shows has gone. */
   #frame: Frame | undefined;
   #isFrozen = false;
+  /** Flushed, and not copied into the frame yet, because a viewer was looking at it. */
+  readonly #late: Rect[] = [];
   readonly #viewers = new Set<Viewer>();
   #cursorMemory: PixelMemory | undefined;
   #cursor: CursorState = { visible: false, x: 0, y: 0, width: 0, height: 0, hotX: 0, hotY: 0 };
@@ -88,6 +96,11 @@ export class Screen implements Display {
     return this.#frame;
   }
 
+  /** Whether something was flushed that is not in the frame yet. */
+  get isLate(): boolean {
+    return this.#late.length > 0;
+  }
+
   /** Tells `viewer` of everything new in `frame`, until the function returned is called. */
   watch(viewer: Viewer): () => void {
     this.#viewers.add(viewer);
@@ -117,20 +130,37 @@ export class Screen implements Display {
   damage(rect: Rect): number {
     this.flushes++;
     const picture = this.#picture;
-    if (!picture) return 0;
-    if (this.#isFrozen) {
-      // The pages may be back.
-      if (!this.#frame?.copy(picture, whole(picture))) return 0;
-      this.#isFrozen = false;
-      if (this.#viewers.size === 0) this.#dropFrame();
-      return this.#announce(whole(picture));
-    } else if (this.#viewers.size === 0 || !this.#frame?.copy(picture, rect)) return 0;
-    return this.#announce(rect);
+    if (!picture || !this.#frame || (this.#viewers.size === 0 && !this.#isFrozen)) return 0;
+    // What is frozen is read as a whole: its pages may be back.
+    const part = this.#isFrozen ? whole(picture) : rect;
+    if (this.#late.length >= MAX_LATE_RECTS) this.#late.splice(0, Infinity, this.#late.reduce(union));
+    this.#late.push(part);
+    return this.catchUp() ? part.width * part.height * BYTES_PER_PIXEL : 0;
+  }
+
+  /**
+   * Copies what was flushed into the frame, unless a viewer is looking at it: then it is done by the next flush, or when
+   * the viewer calls this. Returns false when it cannot be read.
+   */
+  catchUp(): boolean {
+    if (this.#late.length === 0) return true;
+    const begun: Viewer[] = [];
+    try {
+      for (const viewer of this.#viewers) {
+        if (!viewer.beginChange()) return true;
+        begun.push(viewer);
+      }
+      return this.#copyLate();
+    } finally {
+      for (const viewer of begun) viewer.endChange();
+    }
   }
 
   freeze(): void {
     if (!this.#picture || this.#isFrozen) return;
-    if (!this.#frame) this.#refill();
+    // Whoever looks: there is no later.
+    if (this.#frame) this.#copyLate();
+    else this.#refill();
     this.#isFrozen = true;
   }
 
@@ -158,6 +188,7 @@ export class Screen implements Display {
    * While the guest shows nothing this is black, as large as the mode.
    */
   snapshot(options: { cursor: boolean }): Snapshot {
+    this.catchUp();
     const { width, height } = this.#picture ?? this.#mode;
     const rgba = new Uint8Array(width * height * BYTES_PER_PIXEL);
     const snapshot = { width, height, rgba };
@@ -179,10 +210,18 @@ export class Screen implements Display {
     for (const viewer of this.#viewers) viewer.cursorChanged(image);
   }
 
-  /** A part of the frame was copied; returns the bytes. */
-  #announce(rect: Rect): number {
-    for (const viewer of this.#viewers) viewer.changed(rect);
-    return rect.width * rect.height * BYTES_PER_PIXEL;
+  #copyLate(): boolean {
+    const picture = this.#picture;
+    let isRead = true;
+    for (const rect of this.#late.splice(0)) {
+      if (!picture || !this.#frame?.copy(picture, rect)) isRead = false;
+      else for (const viewer of this.#viewers) viewer.changed(rect);
+    }
+    if (this.#isFrozen && isRead) {
+      this.#isFrozen = false;
+      if (this.#viewers.size === 0) this.#dropFrame();
+    }
+    return isRead;
   }
 
   /** Makes a frame for the picture that is shown, with what is in it now. */
@@ -196,6 +235,7 @@ export class Screen implements Display {
   #dropFrame(): void {
     this.#frame?.close();
     this.#frame = undefined;
+    this.#late.length = 0;
   }
 }
 

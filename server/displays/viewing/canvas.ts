@@ -8,6 +8,7 @@ import { diffTiles, findScroll, Mapping } from '../../../native/index.ts';
 import { blendCursor, type CursorState } from '../cursor.ts';
 import { BYTES_PER_PIXEL, type PixelOrder, type Rect } from '../display.ts';
 import type { Mode } from '../mode.ts';
+import { FrameLock } from './frame-lock.ts';
 import type { DisplayNews, FrameInfo } from './messages.ts';
 import { SharedDamage, TILE, TileSet } from './tiles.ts';
 
@@ -59,10 +60,14 @@ export class Canvas {
   #mapping: Mapping | undefined;
   #isTelling = false;
   #damage: SharedDamage | undefined;
+  #lock: FrameLock | undefined;
+  readonly #onLooked: () => void;
   /** For `#copyForMoves`: new memory costs more than the copy. */
   #before = new Uint8Array();
 
-  constructor(index: number, mode: Mode) {
+  /** `onLooked` is called when the device has something to copy that it could not copy while this looked at the frame. */
+  constructor(index: number, mode: Mode, onLooked: () => void) {
+    this.#onLooked = onLooked;
     this.index = index;
     this.mode = mode;
     this.width = mode.width;
@@ -117,11 +122,14 @@ export class Canvas {
     // Followers hear of one change after the other: what comes while they are told of one has been noted anyway.
     if (!this.#damage?.isNoted || !this.#mapping || this.#isTelling) return;
     const flushed = new TileSet(this.width, this.height);
-    this.#damage.take(flushed);
     const changed = new TileSet(this.width, this.height);
-    const rects = flushed.rects();
-    const before = this.#copyForMoves(rects);
-    for (const rect of rects) this.#compare(rect, changed);
+    let before: { rect: Rect; bytes: Uint8Array } | undefined;
+    this.#look(() => {
+      this.#damage?.take(flushed);
+      const rects = flushed.rects();
+      before = this.#copyForMoves(rects);
+      for (const rect of rects) this.#compare(rect, changed);
+    });
     if (changed.isEmpty) return;
     this.version++;
     const moved = before && this.#findMove(before, changed);
@@ -143,6 +151,12 @@ export class Canvas {
     this.#mapping?.close();
     this.#mapping = undefined;
     this.#damage = undefined;
+    this.#lock = undefined;
+  }
+
+  /** Between two copies of the device, so that nothing is half of one and half of another. */
+  #look(look: () => void): void {
+    if (this.#lock?.look(look)) this.#onLooked();
   }
 
   #tell(say: (follower: Follower) => void): void {
@@ -166,6 +180,7 @@ export class Canvas {
     if (frame) {
       this.order = frame.order;
       this.#damage = new SharedDamage(width, height, frame.damage);
+      this.#lock = new FrameLock(frame.lock);
       try {
         this.#mapping = Mapping.map(frame.fd, { lengthBytes: frame.strideBytes * height, whole: true });
       } finally {
@@ -174,13 +189,13 @@ export class Canvas {
     }
     if (isResized || isOtherOrder || (wasShowing && !frame)) this.bytes = blackPixels(width, height);
     if (isResized) {
-      if (this.#mapping) this.#compare(this.whole, new TileSet(width, height));
+      this.#look(() => this.#compare(this.whole, new TileSet(width, height)));
       this.version++;
       this.#tell((follower) => follower.resized());
       return;
     }
     const changed = new TileSet(width, height);
-    if (this.#mapping) this.#compare(this.whole, changed);
+    this.#look(() => this.#compare(this.whole, changed));
     // What the copy held is not to be compared with: its channels were elsewhere, or it has been blackened.
     if (isOtherOrder || !frame) changed.addAll();
     if (changed.isEmpty) return;

@@ -20,6 +20,8 @@ export interface FrameInfo {
   readonly strideBytes: number;
   readonly order: PixelOrder;
   readonly damage: SharedArrayBuffer;
+  /** Of a `FrameLock`. */
+  readonly lock: SharedArrayBuffer;
 }
 
 /** What a display is like now. What is missing has not changed. */
@@ -206,6 +208,8 @@ export type ToViewing =
 export type FromViewing =
   | { readonly type: 'watch'; readonly display: number; readonly on: boolean }
   | { readonly type: 'taken'; readonly display: number }
+  /** The device could not copy what was flushed meanwhile, and can now. */
+  | { readonly type: 'looked'; readonly display: number }
   | { readonly type: 'summarize' }
   | { readonly type: 'answer'; readonly id: number; readonly value: unknown }
   | {

@@ -224,7 +224,9 @@ export class ViewingThread implements Stage {
     }
     // Said before the device thread heard that somebody looks again; the first of what it says then has the frame.
     if (!watched.canvas && news.frame === undefined) return;
-    watched.canvas ??= new Canvas(display, news.mode);
+    watched.canvas ??= new Canvas(display, news.mode, () =>
+      this.#port.postMessage({ type: 'looked', display }),
+    );
     watched.canvas.update(news);
     for (const resolve of watched.waiting.splice(0)) resolve(watched.canvas);
   }

@@ -9,6 +9,7 @@ import type { Address } from '../../sockets.ts';
 import type { Rect } from '../display.ts';
 import type { Screen, Viewer } from '../screen.ts';
 import { ViewingError } from './error.ts';
+import { FrameLock } from './frame-lock.ts';
 import type {
   Answers,
   Calls,
@@ -98,15 +99,15 @@ export class Viewing {
   }
 
   /** Takes a picture. @throws ViewingError for a display or a part that is not there */
-  capture(display: number, options: CaptureOptions): Promise<Capture> {
-    this.#feeds[display]?.tellNow();
-    return this.#call('capture', { display, options });
+  async capture(display: number, options: CaptureOptions): Promise<Capture> {
+    await this.#feeds[display]?.tellAll();
+    return await this.#call('capture', { display, options });
   }
 
   /** The hash of a part of a display. @throws ViewingError as `capture` does */
-  hash(display: number, options: PartOptions): Promise<PixelsHash> {
-    this.#feeds[display]?.tellNow();
-    return this.#call('hash', { display, options });
+  async hash(display: number, options: PartOptions): Promise<PixelsHash> {
+    await this.#feeds[display]?.tellAll();
+    return await this.#call('hash', { display, options });
   }
 
   /** Opens a socket for viewers. Resolves with its address. @throws ViewingError when it cannot be had */
@@ -239,6 +240,9 @@ export class Viewing {
       case 'taken':
         this.#feeds[message.display]?.taken();
         break;
+      case 'looked':
+        this.#feeds[message.display]?.looked();
+        break;
       case 'summarize':
         this.#post({ type: 'summaries', summaries: this.#options.screens.map(summarize) });
         break;
@@ -323,6 +327,9 @@ class ScreenFeed implements Viewer {
   readonly #post: (message: ToViewing) => void;
   #leave: (() => void) | undefined;
   #damage: SharedDamage | undefined;
+  #lock: FrameLock | undefined;
+  /** Who wants to see what was flushed. */
+  readonly #waiting: (() => void)[] = [];
   #onItsWay = 0;
   #isNews = false;
   #isFrameNew = false;
@@ -349,16 +356,33 @@ class ScreenFeed implements Viewer {
   lose(): void {
     this.stop();
     this.#onItsWay = 0;
-  }
-
-  /** What a call that follows asks for has to have all news, whatever is on its way. */
-  tellNow(): void {
-    if (this.#isNews) this.#tell();
+    this.#lock = undefined;
+    for (const resolve of this.#waiting.splice(0)) resolve();
   }
 
   taken(): void {
     this.#onItsWay = Math.max(0, this.#onItsWay - 1);
     if (this.#isNews && this.#onItsWay === 0) this.#tell();
+  }
+
+  beginChange(): boolean {
+    return this.#lock?.beginCopy() ?? true;
+  }
+
+  endChange(): void {
+    this.#lock?.endCopy();
+    if (!this.#screen.isLate) for (const resolve of this.#waiting.splice(0)) resolve();
+  }
+
+  /** Nobody looks at the frame any more. */
+  looked(): void {
+    this.#screen.catchUp();
+  }
+
+  /** What a call that follows asks for has to have all news, whatever is on its way, and all that was flushed. */
+  async tellAll(): Promise<void> {
+    if (this.#isNews) this.#tell();
+    if (this.#screen.isLate) await new Promise<void>((resolve) => this.#waiting.push(resolve));
   }
 
   changed(rect: Rect): void {
@@ -369,6 +393,7 @@ class ScreenFeed implements Viewer {
     this.#isFrameNew = true;
     // What changes until the frame is told of will be in it.
     this.#damage = undefined;
+    this.#lock = undefined;
     this.#note();
   }
 
@@ -414,7 +439,9 @@ class ScreenFeed implements Viewer {
       return null;
     }
     this.#damage = new SharedDamage(width, height);
-    return { fd, width, height, strideBytes, order, damage: this.#damage.buffer };
+    this.#lock = new FrameLock();
+    const [damage, lock] = [this.#damage.buffer, this.#lock.buffer];
+    return { fd, width, height, strideBytes, order, damage, lock };
   }
 }
 

@@ -1,7 +1,8 @@
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { linearPixels } from '../../../server/displays/frame.ts';
 import { Screen } from '../../../server/displays/screen.ts';
 import { openFds } from '../../support/fake-client.ts';
+import { Painted } from '../../support/screens.ts';
 
 const MODE = { width: 64, height: 48, refreshHz: 60 };
 const BGRX = { b: 0, g: 1, r: 2, a: -1 };
@@ -64,5 +65,93 @@ describe('a screen', () => {
     const screen = new Screen(0, MODE, () => {});
     screen.showCursor(true);
     expect([...screen.snapshot({ cursor: true }).rgba.subarray(0, 3)]).toEqual([0, 0, 0]);
+  });
+});
+
+describe('a screen that somebody looks at just now', () => {
+  const watch = (screen: Screen) => {
+    const seen: unknown[] = [];
+    const viewer = { mayChange: true, isChanging: false, seen };
+    const leave = screen.watch({
+      beginChange: () => {
+        viewer.isChanging = viewer.mayChange;
+        return viewer.mayChange;
+      },
+      endChange: () => {
+        viewer.isChanging = false;
+      },
+      changed: (rect) => seen.push(rect),
+      replaced: () => seen.push('replaced'),
+      cursorChanged: () => {},
+      modeChanged: () => {},
+    });
+    onTestFinished(() => {
+      leave();
+      screen.close();
+    });
+    return viewer;
+  };
+  const at = (x: number) => ({ x, y: 0, width: 1, height: 1 });
+  const shown = (screen: Screen, x: number) => screen.frame?.bytes[4 * x];
+
+  test('changes nothing of what is seen, and all of it as soon as it may', () => {
+    const painted = new Painted(new Screen(0, MODE, () => {}), 32, 8);
+    const { screen } = painted;
+    const viewer = watch(screen);
+    viewer.mayChange = false;
+    for (const x of [3, 5]) painted.draw(at(x), [0, 0, x]).flush(at(x));
+    expect([screen.isLate, shown(screen, 3), shown(screen, 5), viewer.seen]).toEqual([true, 0, 0, []]);
+    screen.catchUp();
+    expect(screen.isLate).toBe(true);
+    viewer.mayChange = true;
+    screen.catchUp();
+    expect([screen.isLate, shown(screen, 3), shown(screen, 5)]).toEqual([false, 3, 5]);
+    expect(viewer.seen).toEqual([at(3), at(5)]);
+    expect(viewer.isChanging).toBe(false);
+  });
+
+  test('catches up by the next flush, however much there is, and copies what was flushed only', () => {
+    const painted = new Painted(new Screen(0, MODE, () => {}), 64, 8);
+    const { screen } = painted;
+    const viewer = watch(screen);
+    viewer.mayChange = false;
+    for (let x = 1; x < 41; x++) painted.draw(at(x), [0, 0, x]).flush(at(x));
+    painted.draw(at(50), [0, 0, 50]);
+    viewer.mayChange = true;
+    painted.flush(at(40));
+    expect(Array.from({ length: 64 }, (_, x) => shown(screen, x))).toEqual(
+      Array.from({ length: 64 }, (_, x) => (x < 41 ? x : 0)),
+    );
+    expect(viewer.seen.length).toBeLessThan(20);
+  });
+
+  test('has copied everything before the memory goes away, and follows it when that is back', () => {
+    const painted = new Painted(new Screen(0, MODE, () => {}), 32, 8);
+    const { screen } = painted;
+    const viewer = watch(screen);
+    viewer.mayChange = false;
+    painted.draw(at(3), [0, 0, 3]).flush(at(3));
+    screen.freeze();
+    expect([screen.isLate, shown(screen, 3)]).toEqual([false, 3]);
+    painted.draw(at(4), [0, 0, 4]).draw(at(9), [0, 0, 9]).flush(at(4));
+    expect([screen.isLate, shown(screen, 4)]).toEqual([true, 0]);
+    viewer.mayChange = true;
+    screen.catchUp();
+    expect([shown(screen, 4), shown(screen, 9)]).toEqual([4, 9]);
+    painted.draw(at(5), [0, 0, 5]).draw(at(6), [0, 0, 6]).flush(at(5));
+    expect([shown(screen, 5), shown(screen, 6)]).toEqual([5, 0]);
+  });
+
+  test('forgets what was late with the picture', () => {
+    const painted = new Painted(new Screen(0, MODE, () => {}), 32, 8);
+    const { screen } = painted;
+    const viewer = watch(screen);
+    viewer.mayChange = false;
+    painted.flush(at(31));
+    const smaller = new Painted(screen, 16, 8);
+    smaller.draw(smaller.whole, [0, 0, 7]);
+    expect([screen.isLate, viewer.seen]).toEqual([false, ['replaced']]);
+    screen.show(undefined);
+    expect([screen.isLate, screen.frame]).toEqual([false, undefined]);
   });
 });

@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { createMemfd, Mapping, registrySize } from '../../../../native/index.ts';
 import { Canvas } from '../../../../server/displays/viewing/canvas.ts';
+import { FrameLock } from '../../../../server/displays/viewing/frame-lock.ts';
 import type { CaptureOptions, Change } from '../../../../server/displays/viewing/messages.ts';
 import { SharedDamage, type TileSet } from '../../../../server/displays/viewing/tiles.ts';
 import { Viewing } from '../../../../server/displays/viewing/viewing.ts';
@@ -227,11 +228,12 @@ describe('several who follow', () => {
     const fd = createMemfd('frame', 64 * 64 * 4);
     const damage = new SharedDamage(64, 64);
     const mapping = Mapping.map(fd, { lengthBytes: 64 * 64 * 4, writable: true, whole: true });
-    const canvas = new Canvas(0, { width: 64, height: 64, refreshHz: 60 });
+    const canvas = new Canvas(0, { width: 64, height: 64, refreshHz: 60 }, () => {});
     const frame = {
       ...{ fd, width: 64, height: 64, strideBytes: 256 },
       order: { b: 0, g: 1, r: 2, a: -1 },
       damage: damage.buffer,
+      lock: new FrameLock().buffer,
     };
     const { cursor, mode } = canvas;
     canvas.update({ display: 0, mode, frame, cursor });
