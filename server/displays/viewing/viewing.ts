@@ -3,6 +3,7 @@
  * look. The thread is started when it is first needed.
  */
 import { openSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import type { Log } from '../../log.ts';
 import type { Address } from '../../sockets.ts';
@@ -328,8 +329,6 @@ class ScreenFeed implements Viewer {
   #leave: (() => void) | undefined;
   #damage: SharedDamage | undefined;
   #lock: FrameLock | undefined;
-  /** Who wants to see what was flushed. */
-  readonly #waiting: (() => void)[] = [];
   #onItsWay = 0;
   #isNews = false;
   #isFrameNew = false;
@@ -357,7 +356,6 @@ class ScreenFeed implements Viewer {
     this.stop();
     this.#onItsWay = 0;
     this.#lock = undefined;
-    for (const resolve of this.#waiting.splice(0)) resolve();
   }
 
   taken(): void {
@@ -371,7 +369,6 @@ class ScreenFeed implements Viewer {
 
   endChange(): void {
     this.#lock?.endCopy();
-    if (!this.#screen.isLate) for (const resolve of this.#waiting.splice(0)) resolve();
   }
 
   /** Nobody looks at the frame any more. */
@@ -382,7 +379,11 @@ class ScreenFeed implements Viewer {
   /** What a call that follows asks for has to have all news, whatever is on its way, and all that was flushed. */
   async tellAll(): Promise<void> {
     if (this.#isNews) this.#tell();
-    if (this.#screen.isLate) await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    // A look takes a millisecond or two.
+    while (this.#screen.isLate) {
+      await sleep(1);
+      this.#screen.catchUp();
+    }
   }
 
   changed(rect: Rect): void {

@@ -7,7 +7,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { createMemfd, Mapping, registrySize } from '../../../../native/index.ts';
 import { Canvas } from '../../../../server/displays/viewing/canvas.ts';
 import { FrameLock } from '../../../../server/displays/viewing/frame-lock.ts';
-import type { CaptureOptions, Change } from '../../../../server/displays/viewing/messages.ts';
+import type { CaptureOptions, Change, ToViewing } from '../../../../server/displays/viewing/messages.ts';
 import { SharedDamage, type TileSet } from '../../../../server/displays/viewing/tiles.ts';
 import { Viewing } from '../../../../server/displays/viewing/viewing.ts';
 import { SILENT_LOG } from '../../../../server/log.ts';
@@ -78,6 +78,29 @@ describe('a capture', () => {
     painted.draw(painted.whole, [9, 9, 9]).flush({ x: 0, y: 0, width: 16, height: 16 });
     const { rgb } = await pixels(viewing);
     expect([rgb[0], rgb[3 * 15], rgb[3 * 16]]).toEqual([9, 9, 0]);
+  });
+
+  test('has what was flushed before it was asked for, also while somebody looked', async () => {
+    const painted = new Painted(makeScreen(64, 64), 64, 64);
+    let lock: FrameLock | undefined;
+    viewing = new Viewing({
+      screens: [painted.screen],
+      log: SILENT_LOG,
+      start: () => {
+        const thread = viewingHere(1);
+        const postMessage = (message: ToViewing) => {
+          if (message.type === 'display' && message.news.frame) lock = new FrameLock(message.news.frame.lock);
+          thread.port.postMessage(message);
+        };
+        return { ...thread, port: { postMessage, on: (...event) => thread.port.on(...event) } };
+      },
+    });
+    screens.push(painted.screen);
+    await pixels(viewing);
+    const flush = () => painted.draw(painted.whole, [7, 8, 9]).flush();
+    expect(lock?.look(flush)).toBe(true);
+    expect([painted.screen.isLate, painted.screen.frame?.bytes[0]]).toEqual([true, 0]);
+    expect((await pixels(viewing)).rgb.subarray(0, 3)).toEqual(Buffer.from([7, 8, 9]));
   });
 
   test('follows the guest to another size, another order of channels, and to nothing', async () => {
