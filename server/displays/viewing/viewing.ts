@@ -378,12 +378,12 @@ class ScreenFeed implements Viewer {
 
   /** What a call that follows asks for has to have all news, whatever is on its way, and all that was flushed. */
   async tellAll(): Promise<void> {
-    if (this.#isNews) this.#tell();
     // A look takes a millisecond or two.
     while (this.#screen.isLate) {
       await sleep(1);
       this.#screen.catchUp();
     }
+    if (this.#isNews) this.#tell();
   }
 
   changed(rect: Rect): void {
