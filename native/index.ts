@@ -354,10 +354,12 @@ export function setSchedulingSlice(sliceMicroseconds: number): void {
   addon.setSlice(sliceMicroseconds * 1000);
 }
 
-/** libuv's own rule, and its limits. */
+const MAX_POOL_THREADS = 1024;
+
+/** How libuv reads the variable: zero is one, and what is negative is too much. */
 function poolThreads(): number {
-  const { UV_THREADPOOL_SIZE: chosen = '4' } = process.env;
-  return Math.min(Math.max(Number.parseInt(chosen, 10) || 1, 1), 1024);
+  const count = Number.parseInt(process.env.UV_THREADPOOL_SIZE ?? '4', 10) || 1;
+  return count < 0 ? MAX_POOL_THREADS : Math.min(count, MAX_POOL_THREADS);
 }
 
 /**

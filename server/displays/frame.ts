@@ -1,7 +1,13 @@
 /** A copy of what a display shows, in memory of its own. Channels are in the order of the picture. */
 import { SystemError } from '../../native/index.ts';
-import type { Picture, PixelOrder, PixelSource, Rect, Rows } from './display.ts';
-import { BYTES_PER_PIXEL } from './display.ts';
+import {
+  BYTES_PER_PIXEL,
+  type Picture,
+  type PixelOrder,
+  type PixelSource,
+  type Rect,
+  type Rows,
+} from './display.ts';
 import { PixelMemory } from './pixel-memory.ts';
 
 /** 8192x8192: no mode is larger. What a guest shows beyond that is not copied. */

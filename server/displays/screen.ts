@@ -4,12 +4,18 @@
  */
 import { convertPixels } from '../../native/index.ts';
 import { blendCursor, type CursorState } from './cursor.ts';
-import type { CursorImage, Display, Picture, PixelOrder, Rect } from './display.ts';
-import { BYTES_PER_PIXEL } from './display.ts';
+import {
+  BYTES_PER_PIXEL,
+  type CursorImage,
+  type Display,
+  type Picture,
+  type PixelOrder,
+  type Rect,
+} from './display.ts';
 import { Frame } from './frame.ts';
 import type { Mode } from './mode.ts';
 import { PixelMemory } from './pixel-memory.ts';
-import { union } from './rects.ts';
+import { contains, union } from './rects.ts';
 import { assertMode } from './timing.ts';
 
 const RGBA: PixelOrder = { r: 0, g: 1, b: 2, a: 3 };
@@ -49,7 +55,7 @@ export class Screen implements Display {
   #frame: Frame | undefined;
   #isFrozen = false;
   /** Flushed, and not copied into the frame yet, because a viewer was looking at it. */
-  readonly #late: Rect[] = [];
+  #late: readonly Rect[] = [];
   readonly #viewers = new Set<Viewer>();
   #cursorMemory: PixelMemory | undefined;
   #cursor: CursorState = { visible: false, x: 0, y: 0, width: 0, height: 0, hotX: 0, hotY: 0 };
@@ -133,8 +139,8 @@ export class Screen implements Display {
     if (!picture || !this.#frame || (this.#viewers.size === 0 && !this.#isFrozen)) return 0;
     // What is frozen is read as a whole: its pages may be back.
     const part = this.#isFrozen ? whole(picture) : rect;
-    if (this.#late.length >= MAX_LATE_RECTS) this.#late.splice(0, Infinity, this.#late.reduce(union));
-    this.#late.push(part);
+    const late = this.#late.filter((one) => !contains(part, one));
+    this.#late = [...(late.length < MAX_LATE_RECTS ? late : [late.reduce(union)]), part];
     return this.catchUp() ? part.width * part.height * BYTES_PER_PIXEL : 0;
   }
 
@@ -213,7 +219,9 @@ export class Screen implements Display {
   #copyLate(): boolean {
     const picture = this.#picture;
     let isRead = true;
-    for (const rect of this.#late.splice(0)) {
+    const late = this.#late;
+    this.#late = [];
+    for (const rect of late) {
       if (!picture || !this.#frame?.copy(picture, rect)) isRead = false;
       else for (const viewer of this.#viewers) viewer.changed(rect);
     }
@@ -235,7 +243,7 @@ export class Screen implements Display {
   #dropFrame(): void {
     this.#frame?.close();
     this.#frame = undefined;
-    this.#late.length = 0;
+    this.#late = [];
   }
 }
 

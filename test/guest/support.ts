@@ -22,17 +22,43 @@ export async function startServer(options?: ServerOptions): Promise<Server> {
   return server;
 }
 
-/** Arguments of node with which a server can be asked by `memoryInUse`. */
+/** Arguments of node with which a server can be asked by `memoryInUse`. Every thread has garbage of its own. */
 export const collectorArguments = [
   '--expose-gc',
   '--import',
   `data:text/javascript,${encodeURIComponent(`
     import { getHeapCodeStatistics } from 'node:v8';
-    process.on('SIGUSR2', () => {
+    import { BroadcastChannel, isMainThread } from 'node:worker_threads';
+    const channel = new BroadcastChannel('collector');
+    channel.unref();
+    const collect = () => {
       for (let round = 0; round < 3; round++) gc();
+    };
+    const tell = () => {
       const memory = { ...process.memoryUsage(), ...getHeapCodeStatistics() };
       process.stderr.write(JSON.stringify({ level: 30, msg: 'memory', ...memory }) + '\\n');
-    });`)}`,
+    };
+    if (isMainThread) {
+      let workers = 0;
+      let missing = 0;
+      channel.onmessage = ({ data }) => {
+        if (data === 'started') workers++;
+        if (data === 'collected' && --missing === 0) tell();
+      };
+      process.on('SIGUSR2', () => {
+        collect();
+        missing = workers;
+        if (missing === 0) tell();
+        else channel.postMessage('collect');
+      });
+    } else {
+      channel.onmessage = ({ data }) => {
+        if (data !== 'collect') return;
+        collect();
+        channel.postMessage('collected');
+      };
+      channel.postMessage('started');
+    }`)}`,
 ] as const;
 
 /** What a server uses when garbage has been collected; of the heap without code, which grows as it is found worth compiling. */

@@ -125,6 +125,17 @@ describe('a screen that somebody looks at just now', () => {
     expect(viewer.seen.length).toBeLessThan(20);
   });
 
+  test('copies once what was flushed again and again meanwhile', () => {
+    const painted = new Painted(new Screen(0, MODE, () => {}), 32, 8);
+    const { screen } = painted;
+    const viewer = watch(screen);
+    viewer.mayChange = false;
+    for (const part of [at(3), painted.whole, at(4), painted.whole]) painted.flush(part);
+    viewer.mayChange = true;
+    screen.catchUp();
+    expect(viewer.seen).toEqual([painted.whole]);
+  });
+
   test('has copied everything before the memory goes away, and follows it when that is back', () => {
     const painted = new Painted(new Screen(0, MODE, () => {}), 32, 8);
     const { screen } = painted;
