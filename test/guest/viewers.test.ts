@@ -16,19 +16,23 @@ const run = promisify(execFile);
 let server: Server;
 let desktop: Desktop;
 let port: string;
+let viewPort: string;
 
 beforeAll(async () => {
   server = await startServer({
     displays: ['1024x768'],
     inputs: ['keyboard', 'tablet'],
-    arguments: ['--vnc', '127.0.0.1:0'],
+    arguments: ['--vnc', '127.0.0.1:0', '--vnc', '127.0.0.1:0,view-only'],
   });
   desktop = await startDesktop({ kernel: 'newest', devices: server.devices });
   await desktop.ready();
   await server.screenShows(desktopIsDrawn);
   await server.ask('GET', '/v1/displays/0/wait?until=stable&timeoutMs=30000');
-  const { address } = await server.waitForLog('VNC');
-  port = String(address).split(':').at(-1) as string;
+  const addresses = await soon(
+    async () => server.log.filter(({ msg }) => msg === 'VNC'),
+    (lines) => lines.length === 2,
+  );
+  [port, viewPort] = addresses.map(({ address }) => String(address).split(':').at(-1)) as [string, string];
 });
 afterAll(async () => {
   await desktop?.[Symbol.asyncDispose]();
@@ -65,15 +69,15 @@ test('gvnccapture of gtk-vnc takes exactly the picture, the pointer in it', asyn
 });
 
 /** TigerVNC's viewer, without what makes a picture another one. */
-const startViewer = (x: XDisplay, ...args: readonly string[]) =>
-  x.spawn('xtigervncviewer', `127.0.0.1::${port}`, '-NoJPEG', '-AutoSelect=0', '-FullColor', ...args);
+const startViewer = (x: XDisplay, where: string, ...args: readonly string[]) =>
+  x.spawn('xtigervncviewer', `127.0.0.1::${where}`, '-NoJPEG', '-AutoSelect=0', '-FullColor', ...args);
 
 describe("TigerVNC's viewer", () => {
   test.each(['Tight', 'ZRLE', 'Raw'])('shows exactly the picture with %s', async (encoding) => {
     await using x = await XDisplay.start(1200, 900);
     // The pointer of X would be in the picture.
     await x.do('mousemove', '1199', '899');
-    startViewer(x, `-PreferredEncoding=${encoding}`, '-RemoteResize=0', '-geometry', '1100x850+0+0');
+    startViewer(x, port, `-PreferredEncoding=${encoding}`, '-RemoteResize=0', '-geometry', '1100x850+0+0');
     const found = await soon(
       async () => findPicture(await server.screenshot(), await x.picture()),
       (place) => place !== undefined,
@@ -82,9 +86,34 @@ describe("TigerVNC's viewer", () => {
     expect(found).toBeDefined();
   });
 
+  test('shows the picture where people only watch, and nothing is typed, clicked or resized', async () => {
+    await using x = await XDisplay.start(1300, 1000);
+    startViewer(x, viewPort, '-RemoteResize=1', '-geometry', '1100x820+0+0');
+    const window = await x.do('search', '--sync', '--onlyvisible', '--name', 'vfio-user-gpu display 0');
+    await x.do('mousemove', '1299', '999');
+    const place = await soon(
+      async () => findPicture(await server.screenshot(), await x.picture()),
+      (found) => found !== undefined,
+      20_000,
+    );
+    if (!place) throw new Error('the viewer does not show the picture');
+    const { width } = await server.screenshot();
+    await x.do('mousemove', String(place.x + width - 215), String(place.y + panelHeight / 2));
+    await x.do('mousedown', '1');
+    await desktop.run('usleep 50000');
+    await x.do('mouseup', '1');
+    await x.do('windowfocus', '--sync', window);
+    await x.do('type', '--delay', '40', '--window', window, 'mkdir -p /tmp/watched');
+    await x.do('key', '--window', window, 'Return');
+    await desktop.run('sleep 1');
+    expect((await desktop.run('ls /tmp')).output).not.toContain('watched');
+    expect(JSON.stringify(await desktop.windows())).not.toContain('galculator');
+    expect((await server.displays())[0]?.picture).toEqual({ width: 1024, height: 768 });
+  });
+
   test('types into the guest, clicks there, and has it follow the size of its window', async () => {
     await using x = await XDisplay.start(1300, 1000);
-    startViewer(x, '-RemoteResize=1', '-geometry', '1100x820+0+0');
+    startViewer(x, port, '-RemoteResize=1', '-geometry', '1100x820+0+0');
     const window = await x.do('search', '--sync', '--onlyvisible', '--name', 'vfio-user-gpu display 0');
     await x.do('mousemove', '1299', '999');
     const place = await soon(
