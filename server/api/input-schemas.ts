@@ -15,8 +15,11 @@ import {
   MAX_TEXT_LENGTH,
 } from './limits.ts';
 
-/** Guests queue about sixteen strokes for a program before they drop some. */
-const DEFAULT_DELAY_MS = 12;
+/**
+ * Linux queues sixteen strokes for a program before it drops some. A compositor that changes its mode on a busy host reads
+ * none for 200 ms and more.
+ */
+const DEFAULT_DELAY_MS = 20;
 const DEFAULT_DRAG_MS = 250;
 const DEFAULT_TAP_MS = 50;
 
