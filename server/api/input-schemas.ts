@@ -28,12 +28,10 @@ const layout = z
   .enum(LAYOUT_NAMES)
   .optional()
   .openapi({ description: 'keyboard layout of the guest; by default what the server was started with' });
-const delayMs = z
-  .int()
-  .min(0)
-  .max(MAX_DELAY_MS)
-  .default(DEFAULT_DELAY_MS)
-  .openapi({ description: 'after each key; programs of a guest that are slow lose keys without it' });
+const delayMs = z.int().min(0).max(MAX_DELAY_MS).default(DEFAULT_DELAY_MS).openapi({
+  description:
+    'after each key, and for each modifier held with it; programs of a guest that are slow lose keys without it',
+});
 
 export const keysRequestSchema = z
   .strictObject({

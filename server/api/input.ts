@@ -98,6 +98,12 @@ const press = (codes: readonly number[]) => codes.map((code): Step => ({ type: '
 const release = (codes: readonly number[]) =>
   codes.toReversed().map((code): Step => ({ type: 'key', code, down: false }));
 const pause = (ms: number): Step => ({ type: 'pause', ms });
+/** Modifiers are keys too for the guest's queue. */
+const strike = (codes: readonly number[], delayMs: number) => [
+  ...press(codes),
+  ...release(codes),
+  pause(delayMs * codes.length),
+];
 
 export class InputCalls {
   readonly #input: ApiInput;
@@ -120,10 +126,7 @@ export class InputCalls {
   ): Promise<void> {
     return this.#play(
       steps.flatMap((step): Step[] => {
-        if (typeof step === 'string') {
-          const codes = chordOf(step, layout);
-          return [...press(codes), ...release(codes), pause(delayMs)];
-        }
+        if (typeof step === 'string') return strike(chordOf(step, layout), delayMs);
         if ('waitMs' in step) return [pause(step.waitMs)];
         if ('down' in step) return [...press(chordOf(step.down, layout)), pause(delayMs)];
         return [...release(chordOf(step.up, layout)), pause(delayMs)];
@@ -143,10 +146,9 @@ export class InputCalls {
     signal: AbortSignal,
   ): Promise<void> {
     try {
-      const steps = strokesFor(text, layout).flatMap(({ code, modifiers }) => {
-        const codes = [...modifiers, code];
-        return [...press(codes), ...release(codes), pause(delayMs)];
-      });
+      const steps = strokesFor(text, layout).flatMap(({ code, modifiers }) =>
+        strike([...modifiers, code], delayMs),
+      );
       return this.#play(steps, signal);
     } catch (error) {
       if (error instanceof UntypableError) throw new Problem(400, 'untypable', error.message);

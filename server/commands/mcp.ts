@@ -167,8 +167,8 @@ function makeMcpServer(client: ApiClient, version: string): McpServer {
     {
       title: 'Type text',
       description:
-        'Types a text on the keyboard, where the keyboard focus is; "\\n" is Enter. Fails without typing anything ' +
-        'when the layout of the keyboard has no key for a character.',
+        'Types a text on the keyboard, where the keyboard focus is, 50 characters a second; "\\n" is Enter. Fails ' +
+        'without typing anything when the layout of the keyboard has no key for a character.',
       inputSchema: { text: z.string().min(1), layout, display, screenshot: seeResult },
       outputSchema: outcomeSchema,
     },
