@@ -3,6 +3,7 @@ import { Problem } from './problem.ts';
 
 export class Ongoing {
   readonly #controllers = new Set<AbortController>();
+  #isOver = false;
 
   /** `signal` is aborted when the request should end; call `end` when it has. */
   begin(request: Request): { signal: AbortSignal; end: () => void } {
@@ -11,6 +12,7 @@ export class Ongoing {
     this.#controllers.add(controller);
     request.signal.addEventListener('abort', hangUp, { once: true });
     if (request.signal.aborted) hangUp();
+    if (this.#isOver) controller.abort(leaving());
     return {
       signal: controller.signal,
       end: () => {
@@ -30,9 +32,11 @@ export class Ongoing {
     }
   }
 
+  /** Those that begin later, on connections that are still there, end at once. */
   endAll(): void {
-    for (const controller of this.#controllers) {
-      controller.abort(new Problem(503, 'closed', 'the server is leaving'));
-    }
+    this.#isOver = true;
+    for (const controller of this.#controllers) controller.abort(leaving());
   }
 }
+
+const leaving = () => new Problem(503, 'closed', 'the server is leaving');

@@ -43,6 +43,7 @@ export async function waitFor(
   options: WaitOptions,
   signal: AbortSignal,
 ): Promise<WaitResult> {
+  signal.throwIfAborted();
   const { until, region, quietMs, timeoutMs } = options;
   const startMs = performance.now();
   const news = new News(region, signal);
@@ -65,7 +66,7 @@ export async function waitFor(
       const restMs = Math.max(MIN_LOOK_INTERVAL_MS, LOOKS_TO_REST * (performance.now() - lookedMs));
       const leftMs = timeoutMs - waitedMs;
       const quietLeftMs = quietMs - stillness.lasts(performance.now());
-      await new Promise((resolve) => setTimeout(resolve, Math.min(restMs, leftMs)));
+      await pause(Math.min(restMs, leftMs), signal);
       await news.within(Math.min(leftMs, until === 'stable' ? quietLeftMs : leftMs) - restMs);
       signal.throwIfAborted();
       lookedMs = performance.now();
@@ -90,6 +91,19 @@ async function look(
     if (!(error instanceof ViewingError) || error.code !== 'bad_request') throw error;
     return { hash: NOT_THERE, version: 0, width: 0, height: 0 };
   }
+}
+
+/** Resolves after `ms`, or when the signal is aborted. */
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer);
+      signal.removeEventListener('abort', end);
+      resolve();
+    };
+    const timer = setTimeout(end, signal.aborted ? 0 : ms);
+    signal.addEventListener('abort', end);
+  });
 }
 
 /** Whether anything may have changed in a region. */

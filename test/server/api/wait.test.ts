@@ -1,4 +1,7 @@
 /** Waiting for a display: by the rules, in virtual time; and over the API, on real pixels. */
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { setImmediate } from 'node:timers/promises';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { MAX_WAIT_MS, MAX_WAITS } from '../../../server/api/limits.ts';
@@ -14,6 +17,7 @@ class FakeDisplay {
   hash = 'first';
   version = 1;
   hashes = 0;
+  lookMs = 0;
   failure: Error | undefined;
   readonly followers = new Set<(change: Change) => void>();
 
@@ -26,6 +30,7 @@ class FakeDisplay {
     follow: this.follow,
     hash: async () => {
       this.hashes++;
+      if (this.lookMs > 0) await new Promise((resolve) => setTimeout(resolve, this.lookMs));
       if (this.failure) throw this.failure;
       return { hash: this.hash, version: this.version, width: 100, height: 100 };
     },
@@ -206,6 +211,19 @@ describe('in virtual time', () => {
     expect([display.followers.size, vi.getTimerCount()]).toEqual([0, 0]);
   });
 
+  test('who hangs up waits for no rest, however slow looking was, and who had gone before does not look', async () => {
+    const display = new FakeDisplay();
+    const hangUp = new AbortController();
+    display.lookMs = 1000;
+    const noted = note(display.wait({ until: 'change', timeoutMs: MAX_WAIT_MS }, hangUp.signal));
+    await passes(1500);
+    hangUp.abort();
+    await passes(0);
+    expect(noted.error?.name).toBe('AbortError');
+    await expect(display.wait({}, hangUp.signal)).rejects.toThrow('aborted');
+    expect([display.hashes, display.followers.size, vi.getTimerCount()]).toEqual([1, 0, 0]);
+  });
+
   test('whatever happens when: stable is told when nothing has changed for the quiet time, and soon after', async () => {
     const step = fc.record({ afterMs: fc.integer({ min: 0, max: 400 }), isSame: fc.boolean() });
     await fc.assert(
@@ -371,5 +389,23 @@ describe('over the API', () => {
     await here.stopListening();
     const { status, json } = await waiting;
     expect([status, json]).toMatchObject([503, { error: { code: 'closed' } }]);
+  });
+
+  test('and those whose request comes while it leaves', async () => {
+    const socket = connect(here.socketPath);
+    let answer = '';
+    socket.on('data', (bytes) => {
+      answer += bytes;
+    });
+    const ended = once(socket, 'close');
+    socket.write('GET /v1/displays/0/wait?until=change&timeoutMs=300000 HTTP/1.1\r\n');
+    // One that is served came later: the server has read the line by then.
+    await wait('until=stable&quietMs=0');
+    const left = here.stopListening();
+    await setImmediate();
+    socket.write('Host: localhost\r\n\r\n');
+    await ended;
+    await left;
+    expect(answer).toMatch(/^HTTP\/1\.1 503 .*"closed"/s);
   });
 });
