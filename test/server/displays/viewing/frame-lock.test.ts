@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import { expect, onTestFinished, test } from 'vitest';
 import { FrameLock } from '../../../../server/displays/viewing/frame-lock.ts';
@@ -37,14 +36,13 @@ test('on two threads no look sees half of a copy, and no copy that could not be 
       const { FrameLock } = await import(workerData.module);
       const lock = new FrameLock(workerData.lock);
       const frame = new Int32Array(workerData.frame);
-      for (let i = 1; i <= 20000; i++) {
+      for (let i = 1; ; i++) {
         // Were it forgotten, nobody would ever say so.
         while (!lock.beginCopy()) await once(parentPort, 'message');
         for (let at = 0; at < frame.length; at++) frame[at] = i;
         lock.endCopy();
         if (i % 3 === 0) await new Promise(setImmediate);
       }
-      parentPort.postMessage('done');
     })();
   `;
   const module = new URL('../../../../dist/server/displays/viewing/frame-lock.js', import.meta.url).href;
@@ -53,18 +51,18 @@ test('on two threads no look sees half of a copy, and no copy that could not be 
     workerData: { module, lock: lock.buffer, frame: frame.buffer },
   });
   onTestFinished(async () => void (await worker.terminate()));
-  let isDone = false;
-  const done = once(worker, 'message').then(() => {
-    isDone = true;
-  });
+  const nothing = new Int32Array(new SharedArrayBuffer(4));
   const seen = new Set<number>();
   let late = 0;
-  while (!isDone) {
+  // Until both have met often, in both orders.
+  while (seen.size < 200 || late < 10) {
     const isLate = lock.look(() => {
       const first = frame[0] as number;
       seen.add(first);
       if (!frame.every((word) => word === first))
         throw new Error(`half of a copy, the other half is ${first}`);
+      // On a busy machine the device may have no CPU while somebody looks.
+      if (late < 10) Atomics.wait(nothing, 0, 0, 2);
     });
     if (isLate) {
       late++;
@@ -72,9 +70,4 @@ test('on two threads no look sees half of a copy, and no copy that could not be 
     }
     await new Promise((resolve) => setTimeout(resolve, 1));
   }
-  await done;
-  expect(frame[0]).toBe(20000);
-  // Both have met, in both orders.
-  expect(seen.size).toBeGreaterThan(10);
-  expect(late).toBeGreaterThan(0);
 });
