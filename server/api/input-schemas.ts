@@ -16,8 +16,8 @@ import {
 } from './limits.ts';
 
 /**
- * Linux queues sixteen strokes for a program before it drops some. A compositor that changes its mode on a busy host reads
- * none for 200 ms and more.
+ * Linux queues sixteen strokes for a program before it drops some. A compositor that changes its mode on a busy host
+ * reads none for 200 ms and more.
  */
 const DEFAULT_DELAY_MS = 20;
 const DEFAULT_DRAG_MS = 250;

@@ -64,8 +64,8 @@ const canvasShows = async (page: Page, isRight: (picture: Picture) => boolean) =
 };
 
 /**
- * As hands do it: with Shift held where the American keyboard needs it, which playwright alone leaves out, and no faster
- * than a person, because a desktop that is busy for longer than sixteen keys take loses some.
+ * As hands do it: with Shift held where the American keyboard needs it, which playwright alone leaves out, and no
+ * faster than a person, because a desktop that is busy for longer than sixteen keys take loses some.
  */
 async function type(page: Page, text: string): Promise<void> {
   for (const character of text) {
