@@ -22,6 +22,11 @@ export interface GuestMemory {
   /** Grows whenever a window is added or removed. A view taken at an older epoch must not be used any more. */
   readonly epoch: number;
   /**
+   * False once it is known that nothing of what a driver writes can be seen here. A driver's features are refused then,
+   * so that it gives up at once: one that came further would wait for answers for ever.
+   */
+  readonly isUsable: boolean;
+  /**
    * A view of `lengthBytes` at `address`, which must be even; undefined unless the whole range lies in one window
    * that permits `access`.
    */
@@ -50,6 +55,10 @@ export interface Observer {
    * `availIdxAddress` is not the memory that the driver writes. Called once per bring-up at most.
    */
   emptyFirstDoorbell?(queueIndex: number, availIdxAddress: number): void;
+  /** Firmware or a driver begins: it turned the registers on, or reset the virtio device. Often several times. */
+  guestArrives?(): void;
+  /** A driver was turned away at FEATURES_OK because guest memory is not usable. */
+  driverTurnedAway?(): void;
 }
 
 /** How much may be done before others get their turn. The host decides what a unit costs. */

@@ -7,6 +7,7 @@ import { SHARED_MEMORY_BAR } from '../pci/virtio/transport.ts';
 import { FunctionHost } from './host/device-host.ts';
 import { DmaMap } from './host/guest-memory.ts';
 import { type Log, RateLimitedLog, SILENT_LOG } from './log.ts';
+import type { Connection } from './vfio-user/connection.ts';
 import { VfioUserServer } from './vfio-user/server.ts';
 
 const SHARING_HINT =
@@ -30,6 +31,9 @@ export class FunctionServer {
   readonly fn: VirtioPciFunction;
   readonly host: FunctionHost;
   readonly vfioUser: VfioUserServer;
+  /** The one line about memory that is not shared was written for this client. */
+  #hasComplained = false;
+  #isAsking = false;
   /** Doorbells by queue, and guest errors by kind. */
   readonly doorbells: number[];
   readonly guestErrors: Record<string, number> = {};
@@ -66,7 +70,12 @@ export class FunctionServer {
             this.memory.windowCount > 0 && this.memory.mappedBytes === 0 ? { hint: SHARING_HINT } : {};
           noise.write('warn', kind, { detail, ...hint }, 'guest error');
         },
-        emptyFirstDoorbell: (_, address) => void this.#checkSharedMemory(address, log),
+        emptyFirstDoorbell: (_, address) => void this.#checkRing(address, log),
+        guestArrives: () => void this.#checkMemory(),
+        driverTurnedAway: () => {
+          this.guestErrors.memory = (this.guestErrors.memory ?? 0) + 1;
+          this.#complain(log, 'its driver was turned away, and the guest goes on without it');
+        },
       },
       msixTableOwner: 'client',
       classCode: options.classCode,
@@ -75,7 +84,10 @@ export class FunctionServer {
     this.host.attach(this.fn, () => this.fn.ringAllDoorbells());
     try {
       this.vfioUser = new VfioUserServer(options.socketPath, this.host, log, {
-        disconnected: () => options.onDisconnect?.(),
+        disconnected: () => {
+          this.#hasComplained = false;
+          options.onDisconnect?.();
+        },
       });
     } catch (error) {
       this.host.close();
@@ -100,6 +112,7 @@ export class FunctionServer {
         status: this.fn.status,
         features: features === undefined ? null : `0x${features.toString(16)}`,
         memoryBytes: this.memory.mappedBytes,
+        memorySharing: this.memory.sharing,
       },
     };
   }
@@ -121,20 +134,70 @@ export class FunctionServer {
   }
 
   /**
-   * A guest rings and we see nothing: most likely the VMM gave us memory that it does not share with the guest, which
-   * no message ever says. A client that answers is asked what the guest sees there.
+   * A guest begins, so its memory is not empty. Where all we see of the beginning is zeros, the VMM most likely gave us
+   * memory that it does not share with the guest, which no message ever says: a client that answers is asked what the
+   * guest sees there. Drivers that come after its answer are turned away.
    */
-  async #checkSharedMemory(availIdxAddress: number, log: Log): Promise<void> {
-    const ours = new Uint8Array(2);
-    this.memory.read(availIdxAddress, ours);
-    const theirs = await this.vfioUser.connection
-      ?.dmaRead(availIdxAddress, ours.length)
-      .catch(() => undefined);
-    if (theirs && Buffer.from(theirs).equals(ours)) return;
-    const certain = theirs !== undefined;
-    const message = certain
-      ? 'guest memory is not shared with this device: it will not work'
-      : 'the guest rings, but no request is to be seen: is its memory shared with this device?';
-    log.warn({ hint: SHARING_HINT }, message);
+  async #checkMemory(): Promise<void> {
+    if (this.#isAsking || this.memory.sharing !== 'unknown') return;
+    const ours = this.memory.beginning();
+    if (!ours) return;
+    if (!isZero(ours.bytes)) {
+      this.memory.found('shared');
+      return;
+    }
+    const { connection } = this.vfioUser;
+    this.#isAsking = true;
+    const theirs = await clientSees(connection, ours.address, ours.bytes.length);
+    this.#isAsking = false;
+    if (this.vfioUser.connection !== connection) return;
+    const now = this.memory.beginning();
+    if (now && !isZero(now.bytes)) this.memory.found('shared');
+    else if (now && theirs && !isZero(theirs)) this.memory.found('private');
+  }
+
+  /**
+   * A guest rings and we see nothing. What lies in the file at the start of guest memory told nothing then, or the client
+   * had not answered yet. This driver waits for ever; the next one is turned away.
+   */
+  async #checkRing(availIdxAddress: number, log: Log): Promise<void> {
+    const look = () => {
+      const bytes = new Uint8Array(2);
+      this.memory.read(availIdxAddress, bytes);
+      return bytes;
+    };
+    const { connection } = this.vfioUser;
+    const before = look();
+    const theirs = await clientSees(connection, availIdxAddress, before.length);
+    if (this.vfioUser.connection !== connection) return;
+    if (!theirs) {
+      log.warn(
+        { hint: SHARING_HINT },
+        'the guest rings, but no request is to be seen: is its memory shared with this device?',
+      );
+      return;
+    }
+    // An index that moves here, too, is shared.
+    const after = look();
+    if (!isEqual(before, after) || isEqual(theirs, after)) return;
+    this.memory.found('private');
+    this.#complain(log, 'it will not work');
+  }
+
+  #complain(log: Log, consequence: string): void {
+    if (this.#hasComplained) return;
+    this.#hasComplained = true;
+    const { socketPath } = this.vfioUser;
+    log.warn(
+      { socketPath, hint: SHARING_HINT },
+      `guest memory is not shared with this device: ${consequence}`,
+    );
   }
 }
+
+/** What the client sees in guest memory; undefined where it does not tell. */
+const clientSees = (connection: Connection | undefined, address: number, lengthBytes: number) =>
+  connection?.dmaRead(address, lengthBytes).catch(() => undefined);
+
+const isEqual = (a: Uint8Array, b: Uint8Array) => Buffer.compare(a, b) === 0;
+const isZero = (bytes: Uint8Array) => bytes.every((byte) => byte === 0);

@@ -286,7 +286,10 @@ export class VirtioPciFunction implements PciFunction {
   #hookConfig(): void {
     const config = this.#config;
     config.onWrite(PCI_COMMAND, 2, () => {
-      if (config.peek(PCI_COMMAND, 2) & PCI_COMMAND_MEMORY) this.#justWoke = false;
+      if (config.peek(PCI_COMMAND, 2) & PCI_COMMAND_MEMORY) {
+        this.#justWoke = false;
+        this.#observer.guestArrives?.();
+      }
       // Doorbells that rang while the function was not allowed to touch memory are made up for.
       if (this.#busMaster) this.#runAllQueues();
     });
@@ -421,12 +424,16 @@ export class VirtioPciFunction implements PciFunction {
   #writeStatus(written: number): void {
     if (written === 0) {
       this.#resetVirtio();
+      this.#observer.guestArrives?.();
       return;
     }
     const before = this.#state.status;
-    this.#state.status = nextStatus(before, written, this.#featuresAcceptable());
+    const { isUsable } = this.#options.memory;
+    this.#state.status = nextStatus(before, written, isUsable && this.#featuresAcceptable());
     if (written & VIRTIO_CONFIG_S_FEATURES_OK && !(this.#state.status & VIRTIO_CONFIG_S_FEATURES_OK)) {
-      this.#observer.guestError('features', `refused 0x${this.#state.driverFeatures.toString(16)}`);
+      if (isUsable)
+        this.#observer.guestError('features', `refused 0x${this.#state.driverFeatures.toString(16)}`);
+      else this.#observer.driverTurnedAway?.();
     }
     if (~before & this.#state.status & VIRTIO_CONFIG_S_DRIVER_OK) this.#activate();
   }

@@ -60,6 +60,10 @@ const guestSchema = z
     status: z.int().openapi({ description: 'virtio device status; bit 2 (4): the driver is ready' }),
     features: z.string().nullable().openapi({ description: 'negotiated features, hexadecimal' }),
     memoryBytes: z.int().openapi({ description: 'guest memory that can be reached' }),
+    memorySharing: z.enum(['unknown', 'shared', 'no-file', 'private']).openapi({
+      description:
+        'whether what the guest writes is seen here; with no-file and private it has to do without the device',
+    }),
   })
   .openapi({ description: 'the driver' });
 

@@ -4,7 +4,7 @@
  * The table is the only authority. Guest addresses are translated at every use, because clients take windows away
  * and bring them back in other cuts while the guest runs. A window without a file is known but cannot be used.
  */
-import { closeSync, fstatSync } from 'node:fs';
+import { closeSync, fstatSync, readSync } from 'node:fs';
 import {
   CHUNK_OVERLAP_BYTES,
   F_SEAL_SHRINK,
@@ -18,6 +18,8 @@ import { EEXIST, EINVAL, ENOENT, ENOSPC, ProtocolError } from '../errors.ts';
 import type { DmaWindow } from './contract.ts';
 
 const PAGE_BYTES = 4096;
+/** Of the beginning of guest memory: firmware and kernels of every kind leave something there. */
+const BEGINNING_BYTES = 1 << 16;
 /** More than any client uses (11 were seen), and as many as the SIGBUS guard can watch. */
 export const MAX_DMA_WINDOWS = 8192;
 
@@ -35,8 +37,20 @@ interface Window extends DmaWindow {
   readonly mapping: Mapping | undefined;
 }
 
+/**
+ * Whether what the guest writes is seen here:
+ *
+ * - `unknown`: nothing has been announced, or nobody could tell so far.
+ * - `shared`: it is.
+ * - `no-file`: it is not, because no window came with a file.
+ * - `private`: it is not, because the client keeps the guest's writes to itself (a private mapping of the file).
+ */
+export type Sharing = 'unknown' | 'shared' | 'no-file' | 'private';
+
 export class DmaMap implements GuestMemory {
   epoch = 0;
+  /** Bytes of guest memory that can be reached. */
+  mappedBytes = 0;
   /** The usable windows once more, for native code: it copies, and walks whole entry lists. */
   readonly addressSpace = new GuestAddressSpace();
   /** Sorted by address, disjoint. */
@@ -44,14 +58,34 @@ export class DmaMap implements GuestMemory {
   readonly #files = new Map<string, MemoryFile>();
   /** A window with a mapping. */
   #lastHit: Window | undefined;
+  /** What was found out of the files; the answer holds for as long as there are windows. */
+  #found: 'unknown' | 'shared' | 'private' = 'unknown';
 
   get windowCount(): number {
     return this.#windows.length;
   }
 
-  /** Bytes of guest memory that can be reached. */
-  get mappedBytes(): number {
-    return this.#windows.reduce((sum, window) => sum + (window.mapping ? window.sizeBytes : 0), 0);
+  get sharing(): Sharing {
+    // Without any window there may be an IOMMU, behind which windows come when the driver maps something.
+    return this.#windows.length > 0 && this.mappedBytes === 0 ? 'no-file' : this.#found;
+  }
+
+  get isUsable(): boolean {
+    return this.sharing === 'unknown' || this.sharing === 'shared';
+  }
+
+  /** Notes what was found out about the files behind the windows. */
+  found(sharing: 'shared' | 'private'): void {
+    if (this.#windows.length > 0) this.#found = sharing;
+  }
+
+  /** What the file behind the lowest usable window begins with. Pages that the file does not have are not made. */
+  beginning(): { readonly address: number; readonly bytes: Uint8Array } | undefined {
+    const window = this.#windows.find(({ mapping }) => mapping !== undefined);
+    if (!window?.file) return undefined;
+    const bytes = new Uint8Array(Math.min(window.sizeBytes, BEGINNING_BYTES));
+    readSync(window.file.fd, bytes, 0, bytes.length, window.fileOffset);
+    return { address: window.address, bytes };
   }
 
   /**
@@ -95,7 +129,10 @@ export class DmaMap implements GuestMemory {
           guard: (seals(fd) & F_SEAL_SHRINK) === 0,
         })
       : undefined;
-    if (mapping) this.addressSpace.add(address, sizeBytes, mapping, 0, window.writable);
+    if (mapping) {
+      this.addressSpace.add(address, sizeBytes, mapping, 0, window.writable);
+      this.mappedBytes += sizeBytes;
+    }
     this.#windows.splice(index, 0, { ...window, file, mapping });
     if (file) file.windows++;
     this.epoch++;
@@ -184,8 +221,10 @@ export class DmaMap implements GuestMemory {
       this.#dropUnused(window.file);
     }
     if (this.#lastHit === window) this.#lastHit = undefined;
+    if (this.#windows.length === 0) this.#found = 'unknown';
     if (!window.mapping) return;
     this.addressSpace.remove(window.address);
+    this.mappedBytes -= window.sizeBytes;
     window.mapping.close();
   }
 

@@ -26,6 +26,7 @@ import {
   DMA_READ,
   DMA_WRITE,
   dmaAccess,
+  earlyDmaAccess,
   FLAG_ERROR,
   HEADER_SIZE,
   TYPE_COMMAND,
@@ -403,8 +404,16 @@ const NO_BYTES = new Uint8Array(0);
 
 const validErrno = (errno: number) => (errno > 0 && errno <= MAX_ERRNO ? errno : EINVAL);
 
-/** The data of a reply that answers exactly what was asked. */
+/**
+ * The data of a reply that answers exactly what was asked. Early releases of QEMU count in 32 bits, with the data right
+ * behind: their answers to DMA_READ are understood as well.
+ */
 function checkedDmaReply({ command, address, count }: PendingCommand, body: Uint8Array): Uint8Array {
+  const early = earlyDmaAccess.size;
+  if (command === DMA_READ && body.length === early + count) {
+    const echoed = decode(earlyDmaAccess, body);
+    if (echoed.address === address && echoed.count === count) return body.slice(early);
+  }
   let echoed: { address: number; count: number };
   try {
     echoed = decode(dmaAccess, body);

@@ -116,6 +116,8 @@ export const regionAccess = struct(16, { offset: span, region: u32, count: u32 }
 
 /** DMA_READ and DMA_WRITE, sent by the server: this, then `count` bytes in the reply or the request. */
 export const dmaAccess = struct(16, { address: span, count: span });
+/** The same in the first releases of QEMU that are clients. */
+export const earlyDmaAccess = struct(12, { address: span, count: u32 });
 
 export const WRITE_MULTI_MAX_ENTRIES = 200;
 export const WRITE_MULTI_MAX_BYTES = 8;

@@ -9,6 +9,7 @@ interface Window {
 
 export class FlatMemory implements GuestMemory {
   epoch = 0;
+  isUsable = true;
   #windows: Window[] = [];
   #next: number;
 

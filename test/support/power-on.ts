@@ -20,6 +20,7 @@ export function powerOn<D extends VirtioDevice>(device: D, options: PowerOnOptio
   const doorbells: number[] = [];
   const guestErrors: string[] = [];
   const emptyDoorbells: [number, number][] = [];
+  const arrivals = { count: 0, turnedAway: 0 };
   const wakes = { count: 0 };
   const fn = new VirtioPciFunction(device, {
     memory,
@@ -29,6 +30,8 @@ export function powerOn<D extends VirtioDevice>(device: D, options: PowerOnOptio
       doorbell: (index) => doorbells.push(index),
       guestError: (kind, detail) => guestErrors.push(`${kind}: ${detail}`),
       emptyFirstDoorbell: (index, address) => emptyDoorbells.push([index, address]),
+      guestArrives: () => arrivals.count++,
+      driverTurnedAway: () => arrivals.turnedAway++,
     },
     msixTableOwner: options.msixTableOwner ?? 'client',
     classCode: 0x038000,
@@ -43,6 +46,7 @@ export function powerOn<D extends VirtioDevice>(device: D, options: PowerOnOptio
     doorbells,
     guestErrors,
     emptyDoorbells,
+    arrivals,
     wakes,
   };
 }

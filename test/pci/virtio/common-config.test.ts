@@ -93,6 +93,43 @@ describe('feature negotiation', () => {
     expect(driver.negotiate(VERSION_1)).toBe(false);
   });
 
+  test('FEATURES_OK is refused while guest memory is not usable, which is no mistake of the guest', () => {
+    const { driver, memory, guestErrors, arrivals, device } = powerOn(new EchoDevice());
+    memory.isUsable = false;
+    expect(driver.acknowledge().negotiate(VERSION_1)).toBe(false);
+    driver.driverOk();
+    expect(driver.common('status')).toBe(ACKNOWLEDGE | DRIVER);
+    expect(device.session).toBeUndefined();
+    expect(guestErrors).toEqual([]);
+    expect(arrivals.turnedAway).toBe(1);
+
+    memory.isUsable = true;
+    expect(driver.setCommon('status', 0).acknowledge().negotiate(VERSION_1)).toBe(true);
+    expect(arrivals.turnedAway).toBe(1);
+  });
+
+  test('a driver that works is not disturbed when memory stops being usable', () => {
+    const { driver, memory, arrivals } = powerOn(new EchoDevice());
+    driver.bringUp({ queueSize: 16 });
+    memory.isUsable = false;
+    const status = driver.common('status');
+    driver.setCommon('status', status);
+    expect(driver.common('status')).toBe(status);
+    expect(arrivals.turnedAway).toBe(0);
+  });
+
+  test('whoever turns the registers on, or resets the device, is announced', () => {
+    const { driver, arrivals } = powerOn(new EchoDevice());
+    driver.writeConfig(4, 2, 0x0006);
+    expect(arrivals.count).toBe(1);
+    driver.writeConfig(4, 2, 0x0000);
+    expect(arrivals.count).toBe(1);
+    driver.setCommon('status', 0);
+    expect(arrivals.count).toBe(2);
+    driver.acknowledge();
+    expect(arrivals.count).toBe(2);
+  });
+
   test('a window select of 0xffffffff is kept and its features go nowhere', () => {
     const { driver } = powerOn(new EchoDevice());
     driver

@@ -1,4 +1,4 @@
-import { closeSync } from 'node:fs';
+import { closeSync, fstatSync } from 'node:fs';
 import fc from 'fast-check';
 import { afterEach, describe, expect, test } from 'vitest';
 import { CHUNK_BYTES, createMemfd, Mapping, registrySize } from '../../../native/index.ts';
@@ -237,5 +237,52 @@ describe('the file behind a window', () => {
     expect(map.fileAt(0x2_0000, 1)).toBe(undefined);
     expect(map.fileAt(0x3_0000, 1)).toBe(undefined);
     expect(map.fileAt(0x9_0000, 1)).toBe(undefined);
+  });
+});
+
+describe('whether the guest shares its memory', () => {
+  test('is unknown without a window: there may be an IOMMU', () => {
+    const map = makeMap();
+    expect([map.sharing, map.isUsable, map.beginning()]).toEqual(['unknown', true, undefined]);
+    map.found('private');
+    expect(map.sharing).toBe('unknown');
+  });
+
+  test('is known when no window has a file, and again when one has', () => {
+    const map = makeMap();
+    map.map(window(0x1000, 0x1000), undefined);
+    expect([map.sharing, map.isUsable]).toEqual(['no-file', false]);
+    map.map(window(0x2000, 0x1000), ram(0x1000));
+    expect([map.sharing, map.isUsable]).toEqual(['unknown', true]);
+    map.unmap(0x2000, 0x1000);
+    expect([map.sharing, map.isUsable]).toEqual(['no-file', false]);
+  });
+
+  test.each(['shared', 'private'] as const)('is what was found (%s) until all windows have gone', (found) => {
+    const map = makeMap();
+    map.map(window(0x1000, 0x1000), ram(0x1000));
+    map.map(window(0x2000, 0x1000), ram(0x1000));
+    map.found(found);
+    map.unmap(0x1000, 0x1000);
+    expect([map.sharing, map.isUsable]).toEqual([found, found === 'shared']);
+    map.unmapAll();
+    map.map(window(0x1000, 0x1000), ram(0x1000));
+    expect([map.sharing, map.isUsable]).toEqual(['unknown', true]);
+  });
+
+  test('shows in what the lowest file begins with, which is read without making pages', () => {
+    const map = makeMap();
+    map.map(window(0x10_0000, 0x1000), ram(0x1000));
+    map.map(window(0x1000, 0x1000), undefined);
+    const fd = ram(4 * MIB);
+    const other = reopen(fd);
+    map.map(window(0x8000, 0x4_0000, { fileOffset: 0x1000 }), fd);
+    const beginning = map.beginning();
+    expect([beginning?.address, beginning?.bytes.length]).toEqual([0x8000, 0x1_0000]);
+    expect(beginning?.bytes.every((byte) => byte === 0)).toBe(true);
+    expect(fstatSync(other).blocks).toBe(0);
+    map.write(0x8001, Uint8Array.of(7));
+    expect(map.beginning()?.bytes[1]).toBe(7);
+    closeSync(other);
   });
 });
