@@ -7,15 +7,18 @@
  *     npm run demo -- --vnc 127.0.0.1:5900   has VNC there; on a free port by default
  *     npm run demo -- --exit                 leaves after the picture
  *     npm run demo -- --console              boots no desktop, only the kernel with its text console: 3 s sooner
+ *
+ * Where the desktop cannot be had from the archive, it is the text console as well.
  */
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
+import { assemble, PartMissing } from '../testbed/cache.ts';
 import { consoleLine, parseConsoleFont, readConsole } from '../testbed/console.ts';
 import { Desktop, desktopIsDrawn, startDesktop } from '../testbed/desktop.ts';
 import type { Picture } from '../testbed/pictures.ts';
 import { type Guest, startGuest } from '../testbed/qemu.ts';
-import { startServer } from '../testbed/server.ts';
+import { type Server, startServer } from '../testbed/server.ts';
 
 const { values: options } = parseArgs({
   options: {
@@ -46,7 +49,19 @@ while sleep 1; do printf '\r  %s' "$(date +%T)" >/dev/tty1; done
 
 const say = (text: string) => console.log(`demo: ${text}`);
 
-async function consoleIsShown(guest: Guest): Promise<Picture> {
+/** What is missing is said by now. */
+async function desktopIsThere(): Promise<boolean> {
+  try {
+    await assemble('desktop');
+    return true;
+  } catch (error) {
+    if (!(error instanceof PartMissing)) throw error;
+    say('the desktop cannot be had: opening the text console instead');
+    return false;
+  }
+}
+
+async function consoleIsShown(server: Server, guest: Guest): Promise<Picture> {
   const font = parseConsoleFont(await guest.waitFor(consoleLine));
   await guest.waitFor('@@SHOT console');
   const picture = await server.screenShows((shown) =>
@@ -56,44 +71,56 @@ async function consoleIsShown(guest: Guest): Promise<Picture> {
   return picture;
 }
 
-async function desktopIsShown(desktop: Desktop): Promise<Picture> {
+async function desktopIsShown(server: Server, desktop: Desktop): Promise<Picture> {
   await desktop.ready();
   await desktop.run('galculator &');
   await desktop.window('galculator');
   return server.screenShows(desktopIsDrawn);
 }
 
-say('starting the devices');
-await using server = await startServer({
-  displays: [options.console ? '800x600' : '1280x800'],
-  inputs: ['keyboard', 'tablet'],
-  arguments: ['--web', options.web, '--vnc', options.vnc],
-});
-say(`vfio-user-gpu listens at ${server.socketPath}`);
+async function demo(): Promise<void> {
+  const isDesktop = !options.console && (await desktopIsThere());
+  say('starting the devices');
+  await using server = await startServer({
+    displays: [isDesktop ? '1280x800' : '800x600'],
+    inputs: ['keyboard', 'tablet'],
+    arguments: ['--web', options.web, '--vnc', options.vnc],
+  });
+  say(`vfio-user-gpu listens at ${server.socketPath}`);
 
-say('starting QEMU (software emulation, unmodified, -device vfio-user-pci) with a Debian kernel');
-const { devices } = server;
-await using booted = options.console
-  ? await startGuest({ devices, script: CONSOLE_SCRIPT })
-  : await startDesktop({ devices });
-const isDesktop = booted instanceof Desktop;
-const guest = isDesktop ? booted.guest : booted;
-const { width, height } = isDesktop ? await desktopIsShown(booted) : await consoleIsShown(booted);
-await writeFile(options.output, await server.ask('GET', '/v1/displays/0/screenshot'));
-say(`the guest is on the screen: ${width}x${height}, written to ${options.output}`);
+  say('starting QEMU (software emulation, unmodified, -device vfio-user-pci) with a Debian kernel');
+  const { devices } = server;
+  await using booted = isDesktop
+    ? await startDesktop({ devices })
+    : await startGuest({ devices, script: CONSOLE_SCRIPT });
+  const guest = booted instanceof Desktop ? booted.guest : booted;
+  const { width, height } =
+    booted instanceof Desktop ? await desktopIsShown(server, booted) : await consoleIsShown(server, booted);
+  await writeFile(options.output, await server.ask('GET', '/v1/displays/0/screenshot'));
+  say(`the guest is on the screen: ${width}x${height}, written to ${options.output}`);
 
-if (!options.exit) {
-  const { address } = await server.waitForLog('VNC');
-  const page = await server.waitForLog('web page');
-  say(`the guest keeps running. See and use it at ${page.url}`);
-  console.log(`  only to look at it: ${page.viewUrl}`);
-  console.log(`  with a VNC viewer: ${address}`);
-  const program = 'node dist/server/main.js';
-  say('in another terminal:');
-  console.log(`  ${program} screenshot --api-socket ${server.apiSocketPath} --output now.png`);
-  console.log(`  ${program} resize --api-socket ${server.apiSocketPath} 1440x900`);
-  console.log(`  curl --unix-socket ${server.apiSocketPath} http://localhost/v1/info`);
-  say('Ctrl-C ends it');
-  await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM'), guest.exited, server.exited]);
-  say('leaving');
+  if (!options.exit) {
+    const { address } = await server.waitForLog('VNC');
+    const page = await server.waitForLog('web page');
+    say(`the guest keeps running. See and use it at ${page.url}`);
+    console.log(`  only to look at it: ${page.viewUrl}`);
+    console.log(`  with a VNC viewer: ${address}`);
+    const program = 'node dist/server/main.js';
+    say('in another terminal:');
+    console.log(`  ${program} screenshot --api-socket ${server.apiSocketPath} --output now.png`);
+    console.log(`  ${program} resize --api-socket ${server.apiSocketPath} 1440x900`);
+    console.log(`  curl --unix-socket ${server.apiSocketPath} http://localhost/v1/info`);
+    say('Ctrl-C ends it');
+    await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM'), guest.exited, server.exited]);
+    say('leaving');
+  }
+}
+
+try {
+  await demo();
+} catch (error) {
+  // That is nobody's mistake, and its message says what to do.
+  if (!(error instanceof PartMissing)) throw error;
+  console.error(error.message);
+  process.exitCode = 1;
 }

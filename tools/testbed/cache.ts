@@ -5,6 +5,7 @@
 import { spawn } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 export type Part =
@@ -38,34 +39,58 @@ export function cachePath(...parts: string[]): string {
   return join(cacheFolder, ...parts);
 }
 
-/** Makes sure that parts of the test bed are assembled. Takes 30 ms when they are. */
+/** Parts of the test bed could not be had. The message says what was tried and what to do: no stack is needed. */
+export class PartMissing extends Error {
+  override readonly name = 'PartMissing';
+  readonly parts: readonly Part[];
+
+  constructor(parts: readonly Part[], message: string) {
+    super(message);
+    this.parts = parts;
+  }
+}
+
+const missingLine = /^assemble: missing: (.*)$/m;
+
+/** Makes sure that parts of the test bed are assembled. Takes 30 ms when they are. Throws `PartMissing`. */
 export async function assemble(...parts: Part[]): Promise<void> {
   const script = fileURLToPath(new URL('assemble', import.meta.url));
   const child = spawn(script, parts, { stdio: ['ignore', 'pipe', 'pipe'] });
-  let output = '';
   let isFirst = true;
-  child.stdout.setEncoding('utf8').on('data', (text: string) => {
-    output += text;
-    // The last line only says that everything is there. Show the ones about work done.
-    for (const line of text.split('\n')) {
-      if (!line || line.startsWith('assemble: ready')) continue;
-      if (isFirst) console.error('assemble: making the test bed, this takes a while once');
-      isFirst = false;
-      console.error(line);
-    }
+  const said = { work: '', trouble: '' };
+  // The last line only says that everything is there. Show the ones about work done.
+  createInterface({ input: child.stdout }).on('line', (line) => {
+    said.work += `${line}\n`;
+    if (line.startsWith('assemble: ready')) return;
+    if (isFirst) console.error('assemble: making the test bed, this takes a while once');
+    isFirst = false;
+    console.error(line);
   });
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    output += text;
+  // And those about what did not work, up to the summary, which is for whoever catches the error.
+  createInterface({ input: child.stderr }).on('line', (line) => {
+    said.trouble += `${line}\n`;
+    if (!missingLine.test(said.trouble)) console.error(line);
   });
   const code = await new Promise<number | null>((resolve, reject) => {
     child.on('error', reject);
     child.on('close', resolve);
   });
-  if (code !== 0) throw new Error(`tools/testbed/assemble ${parts.join(' ')} failed:\n${output}`);
+  if (code === 0) return;
+  const missing = missingLine.exec(said.trouble);
+  if (missing) {
+    const summary = said.trouble.slice(missing.index).trimEnd();
+    throw new PartMissing(missing[1]!.split(' ') as Part[], summary);
+  }
+  throw new Error(`tools/testbed/assemble ${parts.join(' ')} failed:\n${said.work}${said.trouble}`);
 }
 
 /** Reads what is known about a kernel. */
 export async function kernelInfo(name: KernelName): Promise<KernelInfo> {
   await assemble(`kernel-${name}`);
+  return readKernelInfo(name);
+}
+
+/** The same for a kernel that has been assembled. */
+export async function readKernelInfo(name: KernelName): Promise<KernelInfo> {
   return JSON.parse(await readFile(cachePath(`kernel-${name}`, 'kernel.json'), 'utf8')) as KernelInfo;
 }

@@ -17,7 +17,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { setTimeout as setTimeoutAsync } from 'node:timers/promises';
-import { assemble, cachePath, type KernelName, type Part } from './cache.ts';
+import { assemble, cachePath, type KernelName, type Part, PartMissing } from './cache.ts';
 import { packCpio } from './cpio.ts';
 import { decodePpm, type Picture } from './pictures.ts';
 
@@ -40,8 +40,8 @@ export type Device =
 export interface GuestOptions {
   readonly devices: readonly Device[];
   /**
-   * What to boot: a kernel of the test bed with its initramfs (default 6.12), a file of your own that QEMU's
-   * `-kernel` understands, or nothing but firmware.
+   * What to boot: a kernel of the test bed with its initramfs (default 6.12, or the newest where there is no 6.12), a
+   * file of your own that QEMU's `-kernel` understands, or nothing but firmware.
    */
   readonly kernel?: KernelName | 'none' | { readonly image: string; readonly initrd?: string };
   /** Run by busybox `sh` in the guest; when it ends the guest switches off. Without it there is a shell. */
@@ -98,8 +98,8 @@ export class QmpError extends Error {
 const defaultTimeoutMs = 60_000;
 
 /** Starts a guest. Returns when QEMU has made all devices and the guest begins to run. */
-export async function startGuest(options: GuestOptions): Promise<Guest> {
-  await assemble(...neededParts(options));
+export async function startGuest(wanted: GuestOptions): Promise<Guest> {
+  const options = { ...wanted, kernel: await assembleFor(wanted) };
   const folder = await mkdtemp(join(tmpdir(), 'testbed-'));
   try {
     const arguments_ = [
@@ -418,7 +418,29 @@ type ControlMessage =
   | { readonly id: number; readonly return: unknown }
   | { readonly id: number; readonly error: { readonly class: string; readonly desc: string } };
 
-function neededParts({ kernel = '6.12', firmware }: GuestOptions): Part[] {
+interface KnownKernel extends GuestOptions {
+  readonly kernel: NonNullable<GuestOptions['kernel']>;
+}
+
+/** Has everything assembled that a guest needs, and says what it boots. */
+async function assembleFor(options: GuestOptions): Promise<KnownKernel['kernel']> {
+  const { kernel = '6.12' } = options;
+  try {
+    await assemble(...neededParts({ ...options, kernel }));
+    return kernel;
+  } catch (error) {
+    const isOnlyKernel = error instanceof PartMissing && error.parts.join() === 'kernel-6.12';
+    if (!isOnlyKernel || options.kernel !== undefined) throw error;
+    await assemble(...neededParts({ ...options, kernel: 'newest' })).catch((other) => {
+      if (!(other instanceof PartMissing)) throw other;
+      throw new PartMissing([...error.parts, ...other.parts], `${error.message}\n${other.message}`);
+    });
+    console.error('testbed: there is no Linux 6.12 here, the guest gets the newest Linux');
+    return 'newest';
+  }
+}
+
+function neededParts({ kernel, firmware }: KnownKernel): Part[] {
   const parts: Part[] = ['qemu'];
   if (firmware === 'ovmf') parts.push('ovmf');
   if (kernel === '6.12' || kernel === 'newest') parts.push(`kernel-${kernel}`, 'initramfs');
@@ -455,8 +477,8 @@ async function firmwareArguments({ firmware }: GuestOptions, folder: string): Pr
   ].flat();
 }
 
-async function bootArguments(options: GuestOptions, folder: string): Promise<string[]> {
-  const { kernel = '6.12', append = '' } = options;
+async function bootArguments(options: KnownKernel, folder: string): Promise<string[]> {
+  const { kernel, append = '' } = options;
   if (kernel === 'none') return [];
   if (typeof kernel === 'object') {
     const initrd = kernel.initrd === undefined ? [] : ['-initrd', kernel.initrd];
