@@ -22,6 +22,10 @@ export default defineConfig({
         test: {
           name: 'guest',
           include: ['test/{guest,clients,browser}/**/*.test.ts'],
+          runner: 'test/guest/runner.ts',
+          globalSetup: 'test/guest/met.ts',
+          // What could not be had from the archive is not asked for again by every guest.
+          env: { VFIO_USER_GPU_REMEMBER_MISSING: '1' },
           pool: 'forks',
           fileParallelism: false,
           testTimeout: 300_000,
