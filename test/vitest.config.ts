@@ -1,12 +1,14 @@
 /**
  * Two projects: `unit` needs nothing but the built addon, `guest` boots real guests and needs the test bed
- * of `tools/testbed`. Guest files run one after the other: each of them wants both cores.
+ * of `tools/testbed`. Guest files run one after the other: each of them wants both cores. A run that leaves something
+ * in the temporary folder fails.
  */
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
   test: {
     root: new URL('..', import.meta.url).pathname,
+    globalSetup: 'test/temporary-folder.ts',
     projects: [
       {
         extends: true,

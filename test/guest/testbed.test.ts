@@ -3,7 +3,6 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -25,6 +24,7 @@ import {
   paintPicture,
 } from '../../tools/testbed/pictures.ts';
 import { GuestError, type GuestOptions, startGuest } from '../../tools/testbed/qemu.ts';
+import { isRunning } from '../support/processes.ts';
 
 const ownGpu = { kind: 'virtio-gpu' } as const;
 
@@ -247,10 +247,10 @@ describe('when things go wrong', () => {
       });
       const [output] = (await once(child.stdout, 'data')) as [Buffer];
       const pid = Number(output.toString());
-      expect(existsSync(`/proc/${pid}`)).toBe(true);
+      expect(isRunning(pid)).toBe(true);
       child.kill('SIGKILL');
       await once(child, 'exit');
-      while (existsSync(`/proc/${pid}`)) await setTimeout(20);
+      while (isRunning(pid)) await setTimeout(20);
     } finally {
       await rm(folder, { recursive: true });
     }

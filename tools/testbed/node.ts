@@ -11,6 +11,7 @@
  */
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { copyFile, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, symlink } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -26,9 +27,10 @@ const addon = 'native/build/Release/vfio_user_gpu.node';
 const packed = '/program';
 const shown = '/run/program';
 
-/** A disk image with Node and the libraries that it and the addon load. Made in a second, again when Node changes. */
+/** A disk image with Node and all that it and the addon load. Made in a second, again when Node changes. */
 export async function nodeDisk(): Promise<string> {
-  const files = [process.execPath, ...(await librariesOf(process.execPath, join(repository, addon)))];
+  const programs = [process.execPath, ...(await librariesOf(process.execPath, join(repository, addon)))];
+  const files = [...programs, ...(await scriptsOf(programs))];
   const stats = await Promise.all(files.map((file) => stat(file)));
   const described = files.map((file, index) => `${file} ${stats[index]!.size} ${stats[index]!.mtimeMs}`);
   const name = `${createHash('sha256').update(described.join('\n')).digest('hex').slice(0, 16)}.ext4`;
@@ -92,6 +94,23 @@ async function librariesOf(...programs: string[]): Promise<string[]> {
     [...stdout.matchAll(/(\/\S+) \(0x/g)].map(([, path]) => path!),
   );
   return [...new Set(paths)].sort();
+}
+
+/**
+ * The JavaScript files that programs and libraries name by their whole path, as a Node does that was built to load parts
+ * of itself from files: Debian's loads `/usr/share/nodejs/undici/undici-fetch.js` and others.
+ */
+export async function scriptsOf(programs: readonly string[]): Promise<string[]> {
+  const ending = Buffer.from('.js\0');
+  const found = new Set<string>();
+  for (const program of programs) {
+    const bytes = await readFile(program);
+    for (let at = bytes.indexOf(ending); at >= 0; at = bytes.indexOf(ending, at + 1)) {
+      const path = bytes.toString('latin1', bytes.lastIndexOf(0, at) + 1, at + '.js'.length);
+      if (path.startsWith('/') && existsSync(path)) found.add(path);
+    }
+  }
+  return [...found].sort();
 }
 
 async function copyTo(tree: string, file: string): Promise<void> {

@@ -2,7 +2,7 @@
  * What a client can send against the protocol, and what it gets. The numbers in brackets are the rows of the
  * project's table of malformed and hostile input. Every message that is refused must also leave no descriptor open.
  */
-import { closeSync, ftruncateSync, mkdtempSync, openSync, writeSync } from 'node:fs';
+import { closeSync, ftruncateSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -332,8 +332,9 @@ describe('DMA_MAP', () => {
     closeSync(two);
     expect(await map(bodies.dmaMap({ flags: 1 }), [openSync('/', 'r')])).toBe(ENODEV);
     expect(await map(bodies.dmaMap(), [openSync('/', 'r')])).toBe(EACCES);
-    const file = join(mkdtempSync(join(tmpdir(), 'map-')), 'file');
-    const writeOnly = openSync(file, 'w');
+    const folder = mkdtempSync(join(tmpdir(), 'map-'));
+    const writeOnly = openSync(join(folder, 'file'), 'w');
+    rmSync(folder, { recursive: true });
     ftruncateSync(writeOnly, MIB);
     expect(await map(bodies.dmaMap(), [writeOnly])).toBe(EACCES);
   });
