@@ -145,17 +145,24 @@ interface Addon {
   packTightRects(...rest: [...PackJob, photos: number, records: Int32Array]): number;
 }
 
-/** This file runs from `native/` under the tests and from `dist/native/` when installed. */
-function locateAddon(): string {
-  const { VFIO_USER_GPU_ADDON: chosen } = process.env;
-  if (chosen) return chosen;
+/** This file runs from `native/` under the tests and from `dist/native/` when built, in a checkout as in a package. */
+function loadAddon(): Addon {
   const file = 'build/Release/vfio_user_gpu.node';
   const places = [`./${file}`, `../../native/${file}`].map((place) =>
     fileURLToPath(new URL(place, import.meta.url)),
   );
-  const found = places.find((place) => existsSync(place));
-  if (!found) throw new Error(`the native addon is not built; looked for ${places.join(' and ')}`);
-  return found;
+  const { VFIO_USER_GPU_ADDON: chosen } = process.env;
+  const found = chosen || places.find((place) => existsSync(place));
+  try {
+    if (!found) throw new Error(`it is neither ${places.join(' nor ')}`);
+    return createRequire(import.meta.url)(found) as Addon;
+  } catch (error) {
+    throw new Error(
+      `the native addon does not load: ${(error as Error).message}\n` +
+        'In a checkout `npm run build:native` builds it, with g++, make and cmake. An installed package has it for the\n' +
+        `machines it was packed for: \`npm ci && npm pack\` in a checkout makes one for ${process.platform} on ${process.arch}.`,
+    );
+  }
 }
 
 /** A failed system call. Everything else that can go wrong here is a TypeError or a RangeError: misuse. */
@@ -177,7 +184,7 @@ export class SystemError extends Error {
   }
 }
 
-const addon: Addon = createRequire(import.meta.url)(locateAddon());
+const addon = loadAddon();
 addon.setErrorClass(SystemError);
 
 /** The kernel would end the string at the zero byte, and act on another name. */

@@ -39,8 +39,9 @@ export interface Ended {
 }
 
 /** Runs Node in a process of its own, which may crash. */
-export function runNode(args: string[]): Promise<Ended> {
-  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+export function runNode(args: string[], environment: NodeJS.ProcessEnv = {}): Promise<Ended> {
+  const env = { ...process.env, ...environment };
+  const child = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
   let stdout = '';
   let stderr = '';
   child.stdout.on('data', (text) => {

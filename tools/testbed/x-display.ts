@@ -31,6 +31,9 @@ export class XDisplay implements AsyncDisposable {
       server.once('error', reject);
       server.once('exit', () => reject(new Error('Xvfb ended')));
       server.stdio[3]?.once('data', (text: Buffer) => resolve(text.toString().trim()));
+    }).catch(async (error) => {
+      await rm(folder, { recursive: true });
+      throw error;
     });
     return new XDisplay(server, folder, `:${number}`);
   }
