@@ -14,7 +14,7 @@ test('a zombie does not run', async () => {
   try {
     const [output] = (await once(parent.stdout, 'data')) as [Buffer];
     const pid = Number(output.toString());
-    await soon(() => readFileSync(`/proc/${pid}/stat`, 'utf8').includes(') Z '));
+    await soon(() => expect(readFileSync(`/proc/${pid}/stat`, 'utf8')).toContain(') Z '));
     expect(isRunning(pid)).toBe(false);
     expect(isRunning(parent.pid!)).toBe(true);
   } finally {

@@ -49,6 +49,7 @@ test('sudo hands the settings of proxies on to apt-get', () => {
   const machine = debian('v20.19.0');
   // As the real one does, it keeps no variables.
   machine.program('sudo', '[[ $1 == -n ]] && shift && exec env -i PATH="$PATH" "$@"');
+  machine.program('true', '');
   machine.program('apt-get', 'echo "$http_proxy $HTTPS_PROXY [$no_proxy]" >"$(dirname "$0")/seen"');
   const { status, output } = machine.run(setup, {
     http_proxy: 'http://proxy:3128',
