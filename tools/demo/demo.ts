@@ -109,7 +109,6 @@ async function demo(): Promise<void> {
     say('in another terminal:');
     console.log(`  ${program} screenshot --api-socket ${server.apiSocketPath} --output now.png`);
     console.log(`  ${program} resize --api-socket ${server.apiSocketPath} 1440x900`);
-    console.log(`  curl --unix-socket ${server.apiSocketPath} http://localhost/v1/info`);
     say('Ctrl-C ends it');
     await Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM'), guest.exited, server.exited]);
     say('leaving');

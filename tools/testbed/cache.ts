@@ -50,20 +50,21 @@ export class PartMissing extends Error {
   }
 }
 
+/** That it takes a while is said once by a process, whatever it asks for. */
+let hasSaidSo = false;
 const missingLine = /^assemble: missing: (.*)$/m;
 
 /** Makes sure that parts of the test bed are assembled. Takes 30 ms when they are. Throws `PartMissing`. */
 export async function assemble(...parts: Part[]): Promise<void> {
   const script = fileURLToPath(new URL('assemble', import.meta.url));
   const child = spawn(script, parts, { stdio: ['ignore', 'pipe', 'pipe'] });
-  let isFirst = true;
   const said = { work: '', trouble: '' };
   // The last line only says that everything is there. Show the ones about work done.
   createInterface({ input: child.stdout }).on('line', (line) => {
     said.work += `${line}\n`;
     if (line.startsWith('assemble: ready')) return;
-    if (isFirst) console.error('assemble: making the test bed, this takes a while once');
-    isFirst = false;
+    if (!hasSaidSo) console.error('assemble: making the test bed, this takes a while once');
+    hasSaidSo = true;
     console.error(line);
   });
   // And those about what did not work, up to the summary, which is for whoever catches the error.
