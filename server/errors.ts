@@ -4,7 +4,6 @@
  * and ours are any other exception.
  */
 
-export const ENOENT = 2;
 export const EIO = 5;
 export const EACCES = 13;
 export const EEXIST = 17;

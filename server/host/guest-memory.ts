@@ -14,7 +14,7 @@ import {
   seals,
 } from '../../native/index.ts';
 import type { Access, GuestMemory, GuestView } from '../../pci/index.ts';
-import { EEXIST, EINVAL, ENOENT, ENOSPC, ProtocolError } from '../errors.ts';
+import { EEXIST, EINVAL, ENOSPC, ProtocolError } from '../errors.ts';
 import type { DmaWindow } from './contract.ts';
 
 const PAGE_BYTES = 4096;
@@ -138,15 +138,23 @@ export class DmaMap implements GuestMemory {
     this.epoch++;
   }
 
-  /** Removes a window by its exact range; ENOENT otherwise. Its memory is unmapped when this returns. */
+  /**
+   * Removes all windows in a range, which may have gaps or be empty: clients map memory piece by piece and take it away
+   * at once. A window that lies only partly in it is EINVAL, and nothing is removed then. What is removed is unmapped when
+   * this returns.
+   */
   unmap(address: number, sizeBytes: number): void {
-    const index = this.#firstEndingAfter(address);
-    const window = this.#windows[index];
-    if (window?.address !== address || window.sizeBytes !== sizeBytes) {
-      throw new ProtocolError(ENOENT, `DMA_UNMAP of ${hex(address)}+${hex(sizeBytes)}, which is no window`);
+    const end = address + sizeBytes;
+    const first = this.#firstEndingAfter(address);
+    const beyond = this.#firstEndingAfter(end);
+    const startsBefore = (window: Window | undefined, at: number) =>
+      window && window.address < at ? window : undefined;
+    const cut = startsBefore(this.#windows[first], address) ?? startsBefore(this.#windows[beyond], end);
+    if (cut) {
+      const range = `${hex(address)}+${hex(sizeBytes)}`;
+      throw new ProtocolError(EINVAL, `DMA_UNMAP of ${range} cuts ${hex(cut.address)}+${hex(cut.sizeBytes)}`);
     }
-    this.#windows.splice(index, 1);
-    this.#release(window);
+    for (const window of this.#windows.splice(first, beyond - first)) this.#release(window);
   }
 
   unmapAll(): void {

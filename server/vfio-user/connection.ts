@@ -33,7 +33,7 @@ import {
   TYPE_REPLY,
   VERSION,
 } from './protocol.ts';
-import { HANDLERS, type Reply, type RequestContext } from './requests.ts';
+import { HANDLERS, type Reply, type RequestContext, refusalBody } from './requests.ts';
 import {
   type ClientCapabilities,
   MAX_DATA_XFER_SIZE,
@@ -240,7 +240,7 @@ export class Connection {
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error;
       this.#noteRefusal(message, error);
-      if (!silent) this.#replyError(message, error.errno);
+      if (!silent) this.#refuse(message, error.errno);
     }
     this.#host.settle();
     if (sigbusRepairs() !== this.#repairsAtStart)
@@ -286,6 +286,12 @@ export class Connection {
 
   #reply({ id, command }: Message, { body, fd }: Reply): void {
     this.#send(id, command, TYPE_REPLY, 0, body, fd === undefined ? undefined : [fd]);
+  }
+
+  /** A client that is not known to read error replies gets one that is as long as the answer it waits for. */
+  #refuse(message: Message, errno: number): void {
+    const body = this.#client?.answersCommands === false ? refusalBody(message) : NO_BYTES;
+    this.#send(message.id, message.command, TYPE_REPLY | FLAG_ERROR, errno, body);
   }
 
   #replyError({ id, command }: { id: number; command: number }, errno: number): void {

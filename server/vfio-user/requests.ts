@@ -122,6 +122,8 @@ const unmapDma: Handler = ({ host }, message) => {
     if (address !== 0 || size !== 0) refuse('DMA_UNMAP of everything with a range');
     host.unmapAllDma();
   } else {
+    if (size === 0 || !Number.isSafeInteger(address + size))
+      refuse(`DMA_UNMAP of 0x${address.toString(16)}+${size}`);
     host.unmapDma(address, size);
   }
   return { body: message.body.slice(0, dmaUnmap.size) };
@@ -270,6 +272,33 @@ const feature: Handler = (_, message) => {
 };
 
 const noMigration: Handler = () => refuse('there is no migration');
+
+/** Layouts of the answers that have any, by command. Those to REGION_READ have `count` bytes more. */
+const ANSWERS: Readonly<Record<number, { readonly size: number }>> = {
+  [DMA_UNMAP]: dmaUnmap,
+  [DEVICE_GET_INFO]: deviceInfo,
+  [DEVICE_GET_REGION_INFO]: regionInfo,
+  [DEVICE_GET_REGION_IO_FDS]: regionIoFds,
+  [DEVICE_GET_IRQ_INFO]: irqInfo,
+  [REGION_READ]: regionAccess,
+  [REGION_WRITE]: regionAccess,
+  [REGION_WRITE_MULTI]: writeMulti,
+};
+
+/**
+ * The body of an error reply for clients that wait for a whole answer whatever its header says, as cloud-hypervisor's
+ * does under a lock that its vCPUs need: as long as the answer would have been, with the beginning of the request, and
+ * zeros as data. Empty for a read of more than a message holds, which no client waits for that has agreed on the limit.
+ */
+export function refusalBody({ command, body }: Message): Uint8Array {
+  const size = ANSWERS[command]?.size ?? 0;
+  const isRead = command === REGION_READ && body.length >= regionAccess.size;
+  const dataBytes = isRead ? decode(regionAccess, body).count : 0;
+  if (dataBytes > MAX_DATA_XFER_SIZE) return EMPTY.body;
+  const answer = new Uint8Array(size + dataBytes);
+  answer.set(body.subarray(0, size));
+  return answer;
+}
 
 export const HANDLERS: Readonly<Record<number, Handler>> = {
   [DMA_MAP]: mapDma,

@@ -21,6 +21,7 @@ import {
   DMA_READ,
   DMA_UNMAP,
   DMA_WRITE,
+  FLAG_ERROR,
   FLAG_NO_REPLY,
   MIG_DATA_READ,
   MIG_DATA_WRITE,
@@ -34,7 +35,6 @@ import {
 import { bodies, eventfds, messageBytes, openFds, Served } from '../../support/fake-client.ts';
 import { reopen } from '../../support/real-memory.ts';
 
-const ENOENT = 2;
 const EACCES = 13;
 const EEXIST = 17;
 const ENODEV = 19;
@@ -407,12 +407,34 @@ describe('DMA_UNMAP', () => {
     expect(await errno(bodies.dmaUnmap({ flags: 2, address: 0 }))).toBe(EINVAL);
   });
   test.each([
-    ['unknown range', { address: 0x40_0000 }],
-    ['part of a range', { size: 4096 }],
-    ['end of a range', { address: 0x18_0000, size: 0x8_0000 }],
-    ['two ranges at once', { size: 0x20_0000 }],
-  ])('%s: ENOENT (46)', async (_, fields) => {
-    expect(await errno(bodies.dmaUnmap(fields))).toBe(ENOENT);
+    ['part of a window', { size: 4096 }],
+    ['the end of a window', { address: 0x18_0000, size: 0x8_0000 }],
+    ['the middle of a window', { address: 0x18_0000, size: 4096 }],
+    ['one window and a part of the next', { size: 0x10_1000 }],
+    ['a gap and a part of a window', { address: 0, size: 0x10_1000 }],
+    ['nothing', { size: 0 }],
+    ['what wraps', { address: 2 ** 53 - 4096, size: 2 ** 53 - 4096 }],
+  ])('%s: EINVAL, nothing goes (46)', async (_, fields) => {
+    expect(await errno(bodies.dmaUnmap(fields))).toBe(EINVAL);
+  });
+  test.each([
+    ['one window', {}, [0x20_0000, 0x40_0000]],
+    ['two windows', { size: 0x20_0000 }, [0x40_0000]],
+    ['windows with gaps between and around them', { address: 0, size: 0x80_0000 }, []],
+    ['a gap', { address: 0x30_0000 }, [0x10_0000, 0x20_0000, 0x40_0000]],
+    ['what never was mapped', { address: 0x4000_0000 }, [0x10_0000, 0x20_0000, 0x40_0000]],
+  ])('of %s: whole windows go', async (_, fields, left) => {
+    using served = await Served.start();
+    const starts = [0x10_0000, 0x20_0000, 0x40_0000];
+    for (const address of starts) {
+      expect(await served.errnoWith(DMA_MAP, bodies.dmaMap({ address }), [createMemfd('ram', MIB)])).toBe(0);
+    }
+    const { epoch } = served.memory;
+    const reply = await served.client.request(DMA_UNMAP, bodies.dmaUnmap(fields));
+    expect([reply.flags, reply.body]).toEqual([TYPE_REPLY, bodies.dmaUnmap(fields)]);
+    expect(starts.filter((address) => served.memory.covers(address, MIB, 'write'))).toEqual(left);
+    expect([served.memory.windowCount, served.memory.mappedBytes]).toEqual([left.length, left.length * MIB]);
+    expect(served.memory.epoch > epoch).toBe(left.length < 3);
   });
   test('with a bitmap: EINVAL, nothing is tracked (47)', async () => {
     expect(await errno(bodies.dmaUnmap({ flags: 1 }))).toBe(EINVAL);
@@ -422,6 +444,42 @@ describe('DMA_UNMAP', () => {
     await served.errno(DMA_MAP, bodies.dmaMap());
     expect(await served.errno(DMA_UNMAP, bodies.dmaUnmap({ flags: 2, address: 0, size: 0 }))).toBe(0);
     expect(served.memory.windowCount).toBe(0);
+  });
+});
+
+describe('what is refused', () => {
+  const capabilities = { 'cloud-hypervisor': '{}', QEMU: '{"capabilities":{"pgsizes":4096}}' };
+  const refused: readonly [string, number, Uint8Array, number][] = [
+    ['DMA_MAP', DMA_MAP, bodies.dmaMap({ size: 0 }), 0],
+    ['DMA_UNMAP', DMA_UNMAP, bodies.dmaUnmap({ size: 0 }), 24],
+    ['GET_INFO', DEVICE_GET_INFO, bodies.deviceInfo(3), 16],
+    ['GET_REGION_INFO', DEVICE_GET_REGION_INFO, bodies.regionInfo(9), 32],
+    ['GET_REGION_IO_FDS', DEVICE_GET_REGION_IO_FDS, bodies.regionIoFds(9), 16],
+    ['GET_IRQ_INFO', DEVICE_GET_IRQ_INFO, bodies.irqInfo(9), 16],
+    ['SET_IRQS', DEVICE_SET_IRQS, bodies.setIrqs(0x21, 9, 0, 1), 0],
+    ['REGION_READ', REGION_READ, bodies.access(9, 0, 4), 16 + 4],
+    ['REGION_READ of a lot', REGION_READ, bodies.access(0, 2 ** 40, MIB), 16 + MIB],
+    ['REGION_WRITE', REGION_WRITE, bodies.access(9, 0, 4, [1, 2, 3, 4]), 16],
+    ['REGION_WRITE_MULTI', REGION_WRITE_MULTI, bodies.writeMulti([]), 8],
+    ['DEVICE_FEATURE', DEVICE_FEATURE, new Uint8Array(8), 0],
+    ['an unknown command', 99, new Uint8Array(40), 0],
+  ];
+  test.each(refused)('%s is as long as the answer for who does not look at the error', async (...row) => {
+    const [, command, body, bytes] = row;
+    for (const [client, json] of Object.entries(capabilities)) {
+      using served = await Served.start({ handshake: false });
+      await served.client.request(VERSION, bodies.version(json));
+      const reply = await served.client.request(command, body);
+      expect(reply.flags & FLAG_ERROR).toBe(FLAG_ERROR);
+      expect([client, reply.body.length]).toEqual([client, client === 'QEMU' ? 0 : bytes]);
+      // The beginning of the request comes back, as with success, and nothing else.
+      const fixed = Math.min(bytes, body.length, 32);
+      if (client !== 'QEMU') {
+        expect([...reply.body.subarray(0, 16)]).toEqual([...body.subarray(0, Math.min(fixed, 16))]);
+        expect(reply.body.subarray(32).every((byte) => byte === 0)).toBe(true);
+      }
+      expect(await served.alive()).toBe(true);
+    }
   });
 });
 
