@@ -27,51 +27,108 @@ export const collectorArguments = [
   '--expose-gc',
   '--import',
   `data:text/javascript,${encodeURIComponent(`
-    import { getHeapCodeStatistics } from 'node:v8';
+    import { getHeapCodeStatistics, getHeapSpaceStatistics, getHeapStatistics } from 'node:v8';
     import { BroadcastChannel, isMainThread } from 'node:worker_threads';
     const channel = new BroadcastChannel('collector');
     channel.unref();
     const collect = () => {
       for (let round = 0; round < 3; round++) gc();
-    };
-    const tell = () => {
-      const memory = { ...process.memoryUsage(), ...getHeapCodeStatistics() };
-      process.stderr.write(JSON.stringify({ level: 30, msg: 'memory', ...memory }) + '\\n');
+      const { heapUsed, external } = process.memoryUsage();
+      const code = getHeapCodeStatistics();
+      return {
+        usedBytes: heapUsed,
+        codeBytes: code.code_and_metadata_size + code.bytecode_and_metadata_size,
+        externalBytes: external,
+        v8Bytes: getHeapStatistics().malloced_memory,
+        spaces: getHeapSpaceStatistics().map((space) => ({
+          name: space.space_name,
+          usedBytes: space.space_used_size,
+          residentBytes: space.physical_space_size,
+        })),
+      };
     };
     if (isMainThread) {
       let workers = 0;
-      let missing = 0;
+      let heaps = [];
+      const add = (heap) => {
+        heaps.push(heap);
+        if (heaps.length > workers) process.stderr.write(JSON.stringify({ level: 30, msg: 'memory', heaps }) + '\\n');
+      };
       channel.onmessage = ({ data }) => {
         if (data === 'started') workers++;
-        if (data === 'collected' && --missing === 0) tell();
+        else add(data);
       };
       process.on('SIGUSR2', () => {
-        collect();
-        missing = workers;
-        if (missing === 0) tell();
-        else channel.postMessage('collect');
+        heaps = [];
+        add(collect());
+        if (workers > 0) channel.postMessage('collect');
       });
     } else {
       channel.onmessage = ({ data }) => {
-        if (data !== 'collect') return;
-        collect();
-        channel.postMessage('collected');
+        if (data === 'collect') channel.postMessage(collect());
       };
       channel.postMessage('started');
     }`)}`,
 ] as const;
 
-/** What a server uses when garbage has been collected; of the heap without code, which grows as it is found worth compiling. */
-export async function memoryInUse(server: Server): Promise<{ heapBytes: number; residentBytes: number }> {
+/** What a thread's heap says of itself after a collection. */
+interface Heap {
+  readonly usedBytes: number;
+  readonly codeBytes: number;
+  readonly externalBytes: number;
+  /** What V8 has for itself besides the heap, its compiler most of all. */
+  readonly v8Bytes: number;
+  readonly spaces: readonly { name: string; usedBytes: number; residentBytes: number }[];
+}
+
+export interface MemoryInUse {
+  /** Of the main thread's heap, without code, which grows as it is found worth compiling. */
+  readonly heapBytes: number;
+  readonly residentBytes: number;
+  /** Of the resident: V8's young generations, of all threads. They are empty, but may have kept their pages. */
+  readonly youngBytes: number;
+  /** What is resident, by kind; then what each thread's heap says it holds of that. For people: nothing is judged by it. */
+  readonly kinds: Readonly<Record<string, number>>;
+}
+
+/** What a server uses when garbage has been collected. */
+export async function memoryInUse(server: Server): Promise<MemoryInUse> {
   const from = server.log.length;
   server.kill('SIGUSR2');
-  const memory = await server.waitForLog('memory', 60_000, from);
-  const bytes = (kind: string) => Number(memory[kind]);
-  const codeBytes = bytes('code_and_metadata_size') + bytes('bytecode_and_metadata_size');
+  const said = await server.waitForLog('memory', 60_000, from);
+  const heaps = said.heaps as readonly Heap[];
+  const resident = server.residentMemory();
+  const kinds: Record<string, number> = { ...resident };
+  for (const [i, heap] of heaps.entries()) {
+    const thread = i === 0 ? 'main' : `worker ${i}`;
+    kinds[`${thread}: used`] = heap.usedBytes;
+    kinds[`${thread}: external`] = heap.externalBytes;
+    kinds[`${thread}: V8 itself`] = heap.v8Bytes;
+    for (const { name, usedBytes, residentBytes } of heap.spaces) {
+      if (residentBytes > 0) kinds[`${thread}: empty in ${name}`] = residentBytes - usedBytes;
+    }
+  }
+  const { usedBytes, codeBytes, externalBytes } = heaps[0]!;
   return {
-    heapBytes: bytes('heapUsed') - codeBytes + bytes('external'),
-    residentBytes: server.processState().residentBytes,
+    heapBytes: usedBytes - codeBytes + externalBytes,
+    residentBytes: Object.values(resident).reduce((sum, bytes) => sum + bytes, 0),
+    youngBytes: heaps
+      .flatMap(({ spaces }) => spaces)
+      .filter(({ name }) => name === 'new_space')
+      .reduce((sum, space) => sum + space.residentBytes, 0),
+    kinds,
   };
+}
+
+/** Two measurements in words, in MiB: the sums, then every kind of which there is any. */
+export function compareMemory(before: MemoryInUse, after: MemoryInUse): string {
+  const line = (name: string, from = 0, to = 0) =>
+    `${name} ${[from, to].map((bytes) => (bytes / 2 ** 20).toFixed(1)).join(' -> ')}`;
+  const names = new Set([...Object.keys(before.kinds), ...Object.keys(after.kinds)]);
+  return [
+    `in MiB: ${line('heap', before.heapBytes, after.heapBytes)}, ${line('resident', before.residentBytes, after.residentBytes)}`,
+    ...[...names].map((name) => line(`  ${name}`, before.kinds[name], after.kinds[name])),
+  ].join('\n');
 }
 
 /** Skips the running test, and says why where a person sees it. */

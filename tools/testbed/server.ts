@@ -50,8 +50,16 @@ export interface ProcessState {
   /** Those of the mappings that show memory files: pixels, cursors, guest memory, the window. The others are node's. */
   readonly memfdMappings: number;
   readonly memfdMappedBytes: number;
-  readonly residentBytes: number;
 }
+
+/**
+ * Kinds of resident memory: pages of programs and libraries, as they are in their files and as they were changed; memory
+ * files; malloc's arena; stacks of threads; code that V8 made; and V8's heaps with the blocks that malloc maps.
+ */
+export type MemoryKind = 'files' | 'fileData' | 'shared' | 'arena' | 'stacks' | 'code' | 'anonymous';
+
+/** What glibc puts below the stack of a thread. */
+const GUARD_BYTES = 4096;
 
 const program = fileURLToPath(new URL('../../dist/server/main.js', import.meta.url));
 const startTimeoutMs = 20_000;
@@ -217,10 +225,9 @@ export class Server implements AsyncDisposable {
       .reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);
   }
 
-  /** Descriptors, mappings and memory of the server process, from /proc. */
+  /** Descriptors and mappings of the server process, from /proc. */
   processState(): ProcessState {
     const proc = `/proc/${this.pid}`;
-    const status = readFileSync(`${proc}/status`, 'utf8');
     const mappings = readFileSync(`${proc}/maps`, 'utf8').split('\n').slice(0, -1);
     const memfds = mappings.filter((line) => line.includes(' /memfd:'));
     const sizes = memfds.map((line) => {
@@ -232,8 +239,36 @@ export class Server implements AsyncDisposable {
       mappings: mappings.length,
       memfdMappings: memfds.length,
       memfdMappedBytes: sizes.reduce((sum, size) => sum + size, 0),
-      residentBytes: Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) * 1024,
     };
+  }
+
+  /** The resident memory of the server process by kind, in bytes: together it is all of it. */
+  residentMemory(): Record<MemoryKind, number> {
+    const kinds = { files: 0, fileData: 0, shared: 0, arena: 0, stacks: 0, code: 0, anonymous: 0 };
+    let isAboveGuard = false;
+    for (const text of readFileSync(`/proc/${this.pid}/smaps`, 'utf8').split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m)) {
+      const [range, access, , , , name = ''] = text.split('\n', 1)[0]!.split(/ +/);
+      const [from, to] = range!.split('-').map((address) => Number.parseInt(address, 16));
+      const bytes = (field: string) =>
+        Number(new RegExp(`^${field}: +(\\d+) kB`, 'm').exec(text)?.[1]) * 1024;
+      const [resident, anonymous] = [bytes('Rss'), bytes('Anonymous')];
+      if (/^\/(memfd:|dev\/shm\/|dev\/zero)/.test(name)) {
+        kinds.shared += resident;
+      } else if (name.startsWith('/')) {
+        kinds.files += resident - anonymous;
+        kinds.fileData += anonymous;
+      } else if (name === '[heap]') {
+        kinds.arena += resident;
+      } else if (access!.includes('x')) {
+        kinds.code += resident;
+      } else if (name === '[stack]' || isAboveGuard) {
+        kinds.stacks += resident;
+      } else {
+        kinds.anonymous += resident;
+      }
+      isAboveGuard = name === '' && access!.startsWith('---') && to! - from! === GUARD_BYTES;
+    }
+    return kinds;
   }
 
   /** How many descriptors of each kind the server process has that only devices use: memory files and eventfds. */
