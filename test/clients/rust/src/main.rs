@@ -123,6 +123,7 @@ fn run(report: &mut Report, arguments: &Arguments) -> Result {
         };
         refuse_vectors(report, &mut vmm)?;
         access_oddly(report, &mut vmm, driver.as_mut(), &bars)?;
+        plug_memory(report, &mut vmm, driver.as_mut(), guest)?;
         let ending = match guest {
             _ if guest == arguments.guests => Ending::Vanish,
             _ if guest % 3 == 1 => Ending::Reboot,
@@ -345,6 +346,16 @@ fn access_oddly(report: &Report, vmm: &mut Vmm, driver: &mut dyn Driver, bars: &
     let count = odd::access_everything(vmm, bars)?;
     driver.check(vmm)?;
     report.ok(format_args!("count={count}"));
+    Ok(())
+}
+
+/// The first guest's memory changes a thousand times, the others' once. A client of this crate waits
+/// for ever when a range of it is refused.
+fn plug_memory(report: &Report, vmm: &mut Vmm, driver: &mut dyn Driver, guest: u32) -> Result {
+    report.step("memory-plugged");
+    let requests = vmm.plug_and_unplug(if guest == 1 { 20 } else { 1 })?;
+    driver.check(vmm)?;
+    report.ok(format_args!("requests={requests}"));
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! cloud-hypervisor's half: what its `vmm/src/device_manager.rs`, `pci/src/vfio_user.rs` and
 //! `pci/src/vfio.rs` do with the crate, in their order.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::path::Path;
@@ -45,6 +46,10 @@ const SET_IRQS_BLOCK: usize = 16;
 pub const RAM_BYTES: usize = 32 << 20;
 pub const LOW_RAM: u64 = 0;
 pub const HIGH_RAM: u64 = 1 << 32;
+/// Memory that comes and goes, in virtio-mem's blocks.
+const PLUGGED_RAM: u64 = 1 << 33;
+const PLUGGED_BLOCKS: u64 = 64;
+const BLOCK_BYTES: u64 = 2 << 20;
 
 const INTERRUPT_TIME: Duration = Duration::from_secs(10);
 
@@ -211,6 +216,31 @@ impl Vmm {
         Ok(())
     }
 
+    /// What virtio-mem has the VMM do when the guest takes memory and gives it back: blocks are
+    /// mapped one by one, not all of them and in no order, and a range with all of them is unmapped
+    /// at once, as is one that never held any. Returns how many requests that were.
+    pub fn plug_and_unplug(&mut self, rounds: u64) -> Result<u64> {
+        let file = memory_file(c"rust-plugged-ram", PLUGGED_BLOCKS * BLOCK_BYTES)?;
+        let mut requests = 0;
+        for round in 0..rounds {
+            for block in (0..PLUGGED_BLOCKS).map(|i| (i * 37 + round) % PLUGGED_BLOCKS) {
+                if (block + round) % 6 == 0 {
+                    continue;
+                }
+                let offset = block * BLOCK_BYTES;
+                let address = PLUGGED_RAM + offset;
+                self.client
+                    .dma_map(offset, address, BLOCK_BYTES, file.as_raw_fd())?;
+                requests += 1;
+            }
+            for start in [PLUGGED_RAM, PLUGGED_RAM + PLUGGED_BLOCKS * BLOCK_BYTES] {
+                self.client.dma_unmap(start, PLUGGED_BLOCKS * BLOCK_BYTES)?;
+                requests += 1;
+            }
+        }
+        Ok(requests)
+    }
+
     /// Sizes BARs and ROM by writing ones. The registers are left at that.
     pub fn measure_bars(&mut self) -> Result<Vec<Bar>> {
         let mut bars = Vec::new();
@@ -354,14 +384,19 @@ pub fn set_eventfds(client: &mut Client, start: u32, vectors: &[Vector]) -> Resu
 }
 
 /// One file, its second half above 4 GiB.
-fn make_ram() -> Result<GuestMemoryMmap> {
+fn memory_file(name: &CStr, size: u64) -> Result<File> {
     // SAFETY: the name is a C string, and the descriptor is nobody else's.
     let file = unsafe {
-        let fd = libc::memfd_create(c"rust-guest-ram".as_ptr(), libc::MFD_CLOEXEC);
+        let fd = libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC);
         ensure!(fd >= 0, "memfd_create: {}", std::io::Error::last_os_error());
-        Arc::new(File::from_raw_fd(fd))
+        File::from_raw_fd(fd)
     };
-    file.set_len(2 * RAM_BYTES as u64)?;
+    file.set_len(size)?;
+    Ok(file)
+}
+
+fn make_ram() -> Result<GuestMemoryMmap> {
+    let file = Arc::new(memory_file(c"rust-guest-ram", 2 * RAM_BYTES as u64)?);
     let part = |start| Some(FileOffset::from_arc(file.clone(), start));
     Ok(GuestMemoryMmap::from_ranges_with_files([
         (GuestAddress(LOW_RAM), RAM_BYTES, part(0)),
