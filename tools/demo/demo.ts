@@ -13,7 +13,7 @@
 import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
-import { assemble, PartMissing } from '../testbed/cache.ts';
+import { assemble, leaveIfMissing, PartMissing } from '../testbed/cache.ts';
 import { consoleLine, parseConsoleFont, readConsole } from '../testbed/console.ts';
 import { Desktop, desktopIsDrawn, startDesktop } from '../testbed/desktop.ts';
 import type { Picture } from '../testbed/pictures.ts';
@@ -115,11 +115,4 @@ async function demo(): Promise<void> {
   }
 }
 
-try {
-  await demo();
-} catch (error) {
-  // That is nobody's mistake, and its message says what to do.
-  if (!(error instanceof PartMissing)) throw error;
-  console.error(error.message);
-  process.exitCode = 1;
-}
+await demo().catch(leaveIfMissing);

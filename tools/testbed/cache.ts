@@ -52,6 +52,14 @@ export class PartMissing extends Error {
 
 /** That it takes a while is said once by a process, whatever it asks for. */
 let hasSaidSo = false;
+
+/** Ends a program that lacks parts with their message: it is nobody's mistake. Everything else is thrown again. */
+export function leaveIfMissing(error: unknown): never {
+  if (!(error instanceof PartMissing)) throw error;
+  console.error(error.message);
+  process.exit(1);
+}
+
 const missingLine = /^assemble: missing: (.*)$/m;
 
 /** Makes sure that parts of the test bed are assembled. Takes 30 ms when they are. Throws `PartMissing`. */

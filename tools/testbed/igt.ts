@@ -9,7 +9,7 @@
  */
 import { pathToFileURL } from 'node:url';
 import { parseArgs } from 'node:util';
-import { assemble, cachePath, type KernelName } from './cache.ts';
+import { assemble, cachePath, type KernelName, leaveIfMissing } from './cache.ts';
 import { type Device, type GuestOptions, startGuest } from './qemu.ts';
 
 /**
@@ -216,4 +216,5 @@ async function main(): Promise<void> {
   console.log(JSON.stringify(report, null, 2));
 }
 
-if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) await main();
+if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href)
+  await main().catch(leaveIfMissing);

@@ -8,6 +8,7 @@
  */
 import { readFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
+import { leaveIfMissing } from './cache.ts';
 import { type Device, startGuest } from './qemu.ts';
 
 const { values } = parseArgs({
@@ -31,7 +32,7 @@ await using guest = await startGuest({
   traces: values.trace,
   ...(values.script === undefined ? {} : { script: await readFile(values.script, 'utf8') }),
   onSerial: (text) => process.stdout.write(text),
-});
+}).catch(leaveIfMissing);
 if (process.stdin.isTTY) process.stdin.setRawMode(true);
 process.stdin.setEncoding('utf8').on('data', (text: string) => {
   if (text === '\x1d') guest.kill();
