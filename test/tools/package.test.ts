@@ -39,6 +39,12 @@ test('nothing runs when it is installed: npm 11 asks for leave, and users have n
   expect(running).toEqual([]);
 });
 
+test('README names the archive as npm does', () => {
+  const readme = readFileSync(join(repository, 'README.md'), 'utf8');
+  const { name, version } = readJson('package.json');
+  expect(new Set(readme.match(/\S+\.tgz/g))).toEqual(new Set([`./${name}-${version}.tgz`]));
+});
+
 test('npm takes no newer strip-json-comments for pino-pretty: 5.1 wants Node 22', () => {
   expect(readJson('package.json').dependencies['strip-json-comments']).toBe('~5.0.3');
 });
