@@ -31,12 +31,13 @@ export class FunctionServer {
   readonly fn: VirtioPciFunction;
   readonly host: FunctionHost;
   readonly vfioUser: VfioUserServer;
-  /** The one line about memory that is not shared was written for this client. */
-  #hasComplained = false;
-  #isAsking = false;
   /** Doorbells by queue, and guest errors by kind. */
   readonly doorbells: number[];
   readonly guestErrors: Record<string, number> = {};
+  /** The one line about memory that is not shared was written for this client. */
+  #hasComplained = false;
+  /** The client has been asked what the guest sees, and has not answered. */
+  #isAsking = false;
 
   /** Listens when it returns. Throws when the socket cannot be had; nothing is left behind then. */
   constructor({ device, window, ...options }: FunctionServerOptions) {
@@ -65,10 +66,7 @@ export class FunctionServer {
         },
         guestError: (kind, detail) => {
           this.guestErrors[kind] = (this.guestErrors[kind] ?? 0) + 1;
-          // Not the guest's fault then: the VMM announced its memory without a file.
-          const hint =
-            this.memory.windowCount > 0 && this.memory.mappedBytes === 0 ? { hint: SHARING_HINT } : {};
-          noise.write('warn', kind, { detail, ...hint }, 'guest error');
+          noise.write('warn', kind, { detail }, 'guest error');
         },
         emptyFirstDoorbell: (_, address) => void this.#checkRing(address, log),
         guestArrives: () => void this.#checkMemory(),

@@ -79,12 +79,20 @@ export class DmaMap implements GuestMemory {
     if (this.#windows.length > 0) this.#found = sharing;
   }
 
-  /** What the file behind the lowest usable window begins with. Pages that the file does not have are not made. */
+  /**
+   * What the file behind the lowest usable window begins with; undefined where it cannot be read. Pages that the file does
+   * not have are not made.
+   */
   beginning(): { readonly address: number; readonly bytes: Uint8Array } | undefined {
     const window = this.#windows.find(({ mapping }) => mapping !== undefined);
     if (!window?.file) return undefined;
     const bytes = new Uint8Array(Math.min(window.sizeBytes, BEGINNING_BYTES));
-    readSync(window.file.fd, bytes, 0, bytes.length, window.fileOffset);
+    try {
+      readSync(window.file.fd, bytes, 0, bytes.length, window.fileOffset);
+    } catch {
+      // Some files can only be mapped.
+      return undefined;
+    }
     return { address: window.address, bytes };
   }
 
