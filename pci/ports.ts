@@ -55,6 +55,11 @@ export interface Observer {
    * `availIdxAddress` is not the memory that the driver writes. Called once per bring-up at most.
    */
   emptyFirstDoorbell?(queueIndex: number, availIdxAddress: number): void;
+  /**
+   * A doorbell rang although no driver has set the device up since its last reset: a guest that was restored, or that
+   * believes in a device which has been made anew since. It gets no answer.
+   */
+  strayDoorbell?(queueIndex: number): void;
   /** Firmware or a driver begins: it turned the registers on, or reset the virtio device. Often several times. */
   guestArrives?(): void;
   /** A driver was turned away at FEATURES_OK because guest memory is not usable. */

@@ -34,6 +34,8 @@ export class FunctionServer {
   /** Doorbells by queue, and guest errors by kind. */
   readonly doorbells: number[];
   readonly guestErrors: Record<string, number> = {};
+  /** Since the client came. */
+  #strayDoorbells = 0;
   /** The one line about memory that is not shared was written for this client. */
   #hasComplained = false;
   /** The client has been asked what the guest sees, and has not answered. */
@@ -69,6 +71,16 @@ export class FunctionServer {
           noise.write('warn', kind, { detail }, 'guest error');
         },
         emptyFirstDoorbell: (_, address) => void this.#checkRing(address, log),
+        strayDoorbell: () => {
+          if (this.#strayDoorbells++ === 0) {
+            const hint = 'reboot the guest, or have its driver look for the device anew';
+            const { socketPath } = this.vfioUser;
+            log.warn(
+              { socketPath, hint },
+              'the guest rings a device that it has not set up: it gets no answer',
+            );
+          }
+        },
         guestArrives: () => void this.#checkMemory(),
         driverTurnedAway: () => {
           this.guestErrors.memory = (this.guestErrors.memory ?? 0) + 1;
@@ -84,6 +96,7 @@ export class FunctionServer {
       this.vfioUser = new VfioUserServer(options.socketPath, this.host, log, {
         disconnected: () => {
           this.#hasComplained = false;
+          this.#strayDoorbells = 0;
           options.onDisconnect?.();
         },
       });
@@ -111,6 +124,7 @@ export class FunctionServer {
         features: features === undefined ? null : `0x${features.toString(16)}`,
         memoryBytes: this.memory.mappedBytes,
         memorySharing: this.memory.sharing,
+        strayDoorbells: this.#strayDoorbells,
       },
     };
   }

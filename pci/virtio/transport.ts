@@ -399,7 +399,11 @@ export class VirtioPciFunction implements PciFunction {
   }
 
   #ring(index: number): void {
-    if (!this.#session?.queues[index]) return;
+    if (!this.#session?.queues[index]) {
+      if (this.#state.status === 0 && index < this.#state.queues.length)
+        this.#observer.strayDoorbell?.(index);
+      return;
+    }
     this.#observer.doorbell(index);
     this.#pending |= 1 << index;
     if (this.#rung !== undefined) this.#rung |= 1 << index;

@@ -64,6 +64,10 @@ const guestSchema = z
       description:
         'whether what the guest writes is seen here; with no-file and private it has to do without the device',
     }),
+    strayDoorbells: z.int().openapi({
+      description:
+        'doorbells since the VMM connected that no driver had set up: of a guest that was restored without the device',
+    }),
   })
   .openapi({ description: 'the driver' });
 

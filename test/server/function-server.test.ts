@@ -267,3 +267,22 @@ describe('a guest is let in', () => {
     expect(sharing()).toBe('unknown');
   });
 });
+
+test('a guest that rings a device it never set up is one line, and a number until its client has gone', async () => {
+  const { client } = await connect({ guestSees: bios, shared: true });
+  for (const queue of [0, 1, 0]) await client.writeRegion(0, 0x3000 + 4 * queue, Uint8Array.of(queue, 0));
+  expect(served.info().guest).toMatchObject({ status: 0, strayDoorbells: 3 });
+  expect(warnings()).toEqual([
+    {
+      level: 'warn',
+      message: 'the guest rings a device that it has not set up: it gets no answer',
+      fields: {
+        socketPath: served.vfioUser.socketPath,
+        hint: 'reboot the guest, or have its driver look for the device anew',
+      },
+    },
+  ]);
+  client.close();
+  await soon(() => expect(served.vfioUser.connection).toBeUndefined());
+  expect(served.info().guest.strayDoorbells).toBe(0);
+});

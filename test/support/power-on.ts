@@ -20,6 +20,7 @@ export function powerOn<D extends VirtioDevice>(device: D, options: PowerOnOptio
   const doorbells: number[] = [];
   const guestErrors: string[] = [];
   const emptyDoorbells: [number, number][] = [];
+  const strayDoorbells: number[] = [];
   const arrivals = { count: 0, turnedAway: 0 };
   const wakes = { count: 0 };
   const fn = new VirtioPciFunction(device, {
@@ -30,6 +31,7 @@ export function powerOn<D extends VirtioDevice>(device: D, options: PowerOnOptio
       doorbell: (index) => doorbells.push(index),
       guestError: (kind, detail) => guestErrors.push(`${kind}: ${detail}`),
       emptyFirstDoorbell: (index, address) => emptyDoorbells.push([index, address]),
+      strayDoorbell: (index) => strayDoorbells.push(index),
       guestArrives: () => arrivals.count++,
       driverTurnedAway: () => arrivals.turnedAway++,
     },
@@ -46,6 +48,7 @@ export function powerOn<D extends VirtioDevice>(device: D, options: PowerOnOptio
     doorbells,
     guestErrors,
     emptyDoorbells,
+    strayDoorbells,
     arrivals,
     wakes,
   };

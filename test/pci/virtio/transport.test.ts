@@ -173,6 +173,27 @@ describe('a doorbell', () => {
     expect(emptyDoorbells).toEqual([]);
   });
 
+  test('of a device that no driver has set up is told, and nothing else happens', () => {
+    const { fn, driver, device, strayDoorbells, guestErrors, wakes, doorbells } = powerOn(new EchoDevice());
+    driver.write(0, 0x3000, 2, 0).write(0, 0x3004, 2, 1);
+    expect(strayDoorbells).toEqual([0, 1]);
+    // There are two queues.
+    driver.write(0, 0x3008, 2, 2);
+    expect(strayDoorbells).toHaveLength(2);
+    fn.ringAllDoorbells();
+    expect(strayDoorbells).toHaveLength(4);
+    expect([device.session, wakes.count, doorbells, guestErrors]).toEqual([undefined, 0, [], []]);
+  });
+
+  test('of a driver that is there, or just begins, is not astray', () => {
+    const { driver, strayDoorbells } = powerOn(new EchoDevice());
+    driver.acknowledge().write(0, 0x3000, 2, 0);
+    driver.bringUp({ queueSize: 16 }).kick(0).run();
+    expect(strayDoorbells).toEqual([]);
+    driver.setCommon('status', 0).write(0, 0x3000, 2, 0);
+    expect(strayDoorbells).toEqual([0]);
+  });
+
   test('while bus mastering is off waits until it is on', () => {
     const machine = bringUp();
     addRequest(machine);

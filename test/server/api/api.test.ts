@@ -120,7 +120,7 @@ describe('GET /v1/info', () => {
       version: '1.2.3',
       pid: process.pid,
       client: { connected: false },
-      guest: { status: 0, features: null, memoryBytes: 0, memorySharing: 'unknown' },
+      guest: { status: 0, features: null, memoryBytes: 0, memorySharing: 'unknown', strayDoorbells: 0 },
       resources: { count: 0, bytes: 0, maxCount: 4096, maxBytes: 536870912 },
       hostVisibleBytes: 0,
       input: {
