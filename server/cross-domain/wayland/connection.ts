@@ -88,6 +88,9 @@ export const MAX_WAITING_FDS = 1024;
 const EMPTY = new Uint8Array(0);
 const NONE: readonly never[] = [];
 const DISPLAY_ERROR = eventNamed('wl_display.error');
+const GLOBAL_REMOVE = eventNamed('wl_registry.global_remove');
+/** Compositors count their globals from 1. */
+const NO_GLOBAL = 0xffff_ffff;
 const DELETE_ID = eventNamed('wl_display.delete_id');
 /** Of a message to a guest: its own buffers are small. */
 const MAX_ERROR_CHARACTERS = 512;
@@ -99,6 +102,10 @@ const displayError = (message: string, code = WL_DISPLAY_ERROR_IMPLEMENTATION, i
     code,
     message.slice(0, MAX_ERROR_CHARACTERS),
   ]);
+
+/** The end of a global that never was: programs ignore it. */
+const goneGlobal = (registryId: number) =>
+  encodeMessage(registryId, GLOBAL_REMOVE.opcode, GLOBAL_REMOVE.args, [NO_GLOBAL]);
 
 const noticeOf = ({ message, code, objectId }: WaylandError) => displayError(message, code, objectId);
 
@@ -171,11 +178,15 @@ export class WaylandConnection<B extends GuestBlob = GuestBlob> {
   }
 
   /**
-   * The last bytes for the guest when the compositor has gone: wl_display.error, or nothing where it has been told
-   * already. Half an event of the compositor never went on.
+   * The last bytes for the guest when the compositor has gone: wl_display.error, where it has not been told already, and
+   * an event of its registry, because libwayland wakes no reader for an event of the display alone. Half an event of the
+   * compositor never went on.
    */
   closing(message: string): Uint8Array {
-    return this.#hostFailed || this.#failure ? EMPTY : displayError(message);
+    const isTold = this.#hostFailed || this.#failure !== undefined;
+    const error = isTold ? EMPTY : displayError(message);
+    const registry = this.#objects.firstOf('wl_registry');
+    return registry ? Buffer.concat([error, goneGlobal(registry.id)]) : error;
   }
 
   /** Returns what the connection fails of just now. */

@@ -57,6 +57,12 @@ export class ObjectTable {
     return object === undefined || object.hidden || object.destroyed ? undefined : object;
   }
 
+  /** The first object of an interface that the guest has. */
+  firstOf(interfaceName: string): WaylandObject | undefined {
+    for (const object of this.#newest.values()) if (object.interface.name === interfaceName) return object;
+    return undefined;
+  }
+
   /** What the compositor means by an id. */
   sending(id: number): WaylandObject | undefined {
     if (this.#dying.size > 0) {

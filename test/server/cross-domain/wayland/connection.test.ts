@@ -261,14 +261,31 @@ describe('object ids', () => {
 });
 
 describe('the end', () => {
-  test('of the compositor is told to the guest, once', () => {
+  /** What wakes a program whose reader does not see errors. */
+  const wake = event('wl_registry.global_remove', REGISTRY, 0xffff_ffff);
+  const closing = (connection: WaylandConnection) =>
+    Uint8Array.from(connection.closing('the compositor has gone'));
+
+  test('of the compositor is told to the guest, once, and wakes its reader', () => {
     const { connection } = started();
-    expect(connection.closing('the compositor has gone')).toEqual(
-      event('wl_display.error', 1, 1, 3, 'the compositor has gone'),
+    expect(closing(connection)).toEqual(
+      join(event('wl_display.error', 1, 1, 3, 'the compositor has gone'), wake),
     );
     connection.fromHost(event('wl_display.error', 1, SURFACE, 2, 'no'), 0);
     expect(connection.hostFailed).toBe(true);
-    expect(connection.closing('the compositor has gone')).toEqual(new Uint8Array(0));
+    expect(closing(connection)).toEqual(wake);
+  });
+
+  test('that the guest has brought about wakes its reader, too', () => {
+    const { connection, guest } = started();
+    guest(unhex('39050000 00000800'));
+    expect(connection.failure).toBeDefined();
+    expect(closing(connection)).toEqual(wake);
+  });
+
+  test('of a guest without a registry is the error alone', () => {
+    const connection = new WaylandConnection(OPEN_POLICY);
+    expect(closing(connection)).toEqual(event('wl_display.error', 1, 1, 3, 'the compositor has gone'));
   });
 
   test('half an event of the compositor is never begun', () => {
