@@ -130,6 +130,8 @@ describe.skipIf(why).concurrent('with an archive that has faults', { timeout: 12
         VFIO_USER_GPU_MIRROR: mirror.url,
         VFIO_USER_GPU_KEYRING: archive.keyring,
         VFIO_USER_GPU_APT_TIMEOUT_SECONDS: '1',
+        // Whoever runs these tests may remember.
+        VFIO_USER_GPU_REMEMBER_MISSING: '',
         no_proxy: '127.0.0.1',
         ...environment,
       };
