@@ -342,6 +342,7 @@ describe.each(kernels)('with Linux %s and a window of 256 MiB', (kernel) => {
     await server.waitForLog('client disconnected', 60_000, from);
     await expectUnused(server, window);
     await expectNothingHeld(server);
+    await guest[Symbol.asyncDispose]();
     guest = await start();
     await guest.waitFor('@@READY\n');
     expect(window.populatedBytes).toBe(0);
