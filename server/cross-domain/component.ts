@@ -3,6 +3,7 @@ import { type Component, type Context, type ContextHost, type Counters, sumOf } 
 import { type Log, RateLimitedLog, SILENT_LOG } from '../log.ts';
 import { encode } from '../wire.ts';
 import { CrossDomainContext, type Shared, type WaylandChannel } from './context.ts';
+import { LingeringPipes } from './pipes.ts';
 import {
   CROSS_DOMAIN_CHANNEL_WAYLAND,
   CROSS_DOMAIN_VERSION,
@@ -25,7 +26,7 @@ export class CrossDomain implements Component {
   /** Guests read it once: it says what is configured, whether a compositor runs at this moment or not. */
   readonly capset: Uint8Array;
   #past: Counters = {};
-  readonly #shared: Shared = { images: 0, objects: 0 };
+  readonly #shared: Shared = { images: 0, objects: 0, lingering: new LingeringPipes() };
   readonly #wayland: WaylandChannel | undefined;
   readonly #log: RateLimitedLog;
   readonly #observe: CrossDomainOptions['observe'];

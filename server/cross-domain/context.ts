@@ -19,7 +19,7 @@ import { type Codec, encode, viewOf } from '../wire.ts';
 import { Channel } from './channel.ts';
 import { type Handover, Handovers } from './handovers.ts';
 import { linearLayout } from './images.ts';
-import { classify, type PipeData, ReadPipe, WritePipe } from './pipes.ts';
+import { classify, type LingeringPipes, type PipeData, ReadPipe, WritePipe } from './pipes.ts';
 import {
   CROSS_DOMAIN_CHANNEL_NONE,
   CROSS_DOMAIN_CHANNEL_WAYLAND,
@@ -113,6 +113,7 @@ export interface Shared {
   images: number;
   /** Objects of the protocol. */
   objects: number;
+  readonly lingering: LingeringPipes;
 }
 
 /** Where contexts of a device connect to, and what they count. */
@@ -302,7 +303,7 @@ export class CrossDomainContext implements Context {
     this.#dropChannel();
     this.#closeReadPipes();
     for (const pipe of this.#writePipes.values()) pipe.close();
-    for (const pipe of this.#endingPipes) pipe.close();
+    for (const pipe of this.#endingPipes) this.#channels.shared.lingering.take(pipe);
     for (const { fd } of this.#memories.values()) closeSync(fd);
     this.#writePipes.clear();
     this.#memories.clear();

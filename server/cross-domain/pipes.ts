@@ -102,6 +102,11 @@ export class WritePipe {
     else this.#unwritten[this.#unwritten.length - 1] = Buffer.concat([last, bytes]);
   }
 
+  /** From now on it keeps no process alive. */
+  unref(): void {
+    this.#watch?.unref();
+  }
+
   /** Closes it when everything has been written, and says so. */
   end(onEnd: () => void): void {
     this.#onEnd = onEnd;
@@ -147,6 +152,46 @@ export class WritePipe {
   #onReady(ready: number): void {
     if (ready & WRITABLE) this.#flush();
     else if (ready & DISCONNECT) this.close();
+  }
+}
+
+/** How long a reader may take for what is left when the context has ended. */
+const LINGER_MS = 10_000;
+/** Of all contexts of a device together. */
+const MAX_LINGERING_BYTES = 64 * 2 ** 20;
+const MAX_LINGERING_PIPES = 64;
+
+/**
+ * Pipes that guests had written whole and hung up when their contexts ended: a program that has copied something leaves
+ * before a slow reader has it all. There are limits for all of them; what is beyond is lost.
+ */
+export class LingeringPipes {
+  readonly #pipes = new Set<WritePipe>();
+
+  get count(): number {
+    return this.#pipes.size;
+  }
+
+  /** Takes over a pipe that has been ended. */
+  take(pipe: WritePipe): void {
+    const kept = [...this.#pipes].reduce((sum, { unwrittenBytes }) => sum + unwrittenBytes, 0);
+    if (this.#pipes.size >= MAX_LINGERING_PIPES || kept + pipe.unwrittenBytes > MAX_LINGERING_BYTES) {
+      pipe.close();
+      return;
+    }
+    this.#pipes.add(pipe);
+    const timer = setTimeout(() => pipe.close(), LINGER_MS);
+    // A program that leaves waits for no reader.
+    timer.unref();
+    pipe.unref();
+    pipe.end(() => {
+      clearTimeout(timer);
+      this.#pipes.delete(pipe);
+    });
+  }
+
+  close(): void {
+    for (const pipe of this.#pipes) pipe.close();
   }
 }
 

@@ -18,6 +18,7 @@ import {
   type WaylandStream,
 } from '../../server/cross-domain/context.ts';
 import { describe as inWords } from '../../server/cross-domain/describe.ts';
+import { LingeringPipes } from '../../server/cross-domain/pipes.ts';
 import type { AttachedResource, MemoryExport } from '../../server/gpu/backend.ts';
 import { fakeResource } from './fake-resource.ts';
 
@@ -178,7 +179,7 @@ export class GuestChannel implements Disposable {
   constructor(
     waylandPath?: string,
     makeStream: () => WaylandStream = passThrough,
-    shared: Shared = { images: 0, objects: 0 },
+    shared: Shared = { images: 0, objects: 0, lingering: new LingeringPipes() },
   ) {
     this.shared = shared;
     this.context = new CrossDomainContext({
@@ -242,6 +243,7 @@ export class GuestChannel implements Disposable {
 
   [Symbol.dispose](): void {
     this.context.close();
+    this.shared.lingering.close();
   }
 }
 

@@ -4,6 +4,7 @@ import { createInterface } from 'node:readline';
 import { connectUnix } from '../../../native/index.ts';
 import type { SentBlob } from '../../../server/cross-domain/context.ts';
 import { CrossDomainContext } from '../../../server/cross-domain/context.ts';
+import { LingeringPipes } from '../../../server/cross-domain/pipes.ts';
 import { WaylandConnection } from '../../../server/cross-domain/wayland/connection.ts';
 import { OPEN_POLICY } from '../../../server/cross-domain/wayland/policy.ts';
 import { GpuFault } from '../../../server/gpu/fault.ts';
@@ -14,7 +15,7 @@ import type { HostSide } from './kit.ts';
 /** Our host side, without a device around it. */
 export function ourHost(compositorPath: string): HostSide {
   const context = new CrossDomainContext({
-    shared: { images: 0, objects: 0 },
+    shared: { images: 0, objects: 0, lingering: new LingeringPipes() },
     host: { contextId: 1, name: 'vector' },
     wayland: {
       connect: () => connectUnix(compositorPath),

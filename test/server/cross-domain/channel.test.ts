@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { createEventfd, createMemfd, createPipe, socketPair } from '../../../native/index.ts';
 import type { WaylandStream } from '../../../server/cross-domain/context.ts';
+import { LingeringPipes } from '../../../server/cross-domain/pipes.ts';
 import { GpuFault } from '../../../server/gpu/fault.ts';
 import { openFds } from '../../support/fake-client.ts';
 import { fakeResource } from '../../support/fake-resource.ts';
@@ -648,6 +649,30 @@ describe('pipes', () => {
     closeSync(read);
   });
 
+  test('that the guest has written whole and hung up are read whole after its context has ended', async () => {
+    const { guest, socket } = connected();
+    const read = await pipeToHost(guest, socket);
+    const written = Buffer.alloc(3 * MiB).map((_, i) => (i * 7) ^ (i >> 9));
+    for (let at = 0; at < written.length; at += 60_000)
+      guest.context.submit(writeCommand(2, written.subarray(at, at + 60_000)));
+    guest.context.submit(writeCommand(2, new Uint8Array(0), 1));
+    guest.context.close();
+    expect(guest.shared.lingering.count).toBe(1);
+    expect((await readAll(read)).equals(written)).toBe(true);
+    expect(guest.shared.lingering.count).toBe(0);
+    closeSync(read);
+  });
+
+  test('that the guest has not hung up end with its context, wherever it was', async () => {
+    const { guest, socket } = connected();
+    const read = await pipeToHost(guest, socket);
+    for (let i = 0; i < 10; i++) guest.context.submit(writeCommand(2, Buffer.alloc(60_000)));
+    guest.context.close();
+    expect(guest.shared.lingering.count).toBe(0);
+    expect((await readAll(read)).length).toBeLessThanOrEqual(65_536);
+    closeSync(read);
+  });
+
   test('whose reader has gone take what is written, and no signal comes (W6)', async () => {
     const { guest, socket } = connected();
     const [read, write] = createPipe();
@@ -691,7 +716,7 @@ describe('pipes', () => {
 describe('what all contexts have together', () => {
   test('has a limit: when it is reached, whoever has much gets no more, and whoever has little does', () => {
     using compositor = new FakeCompositor();
-    const shared = { images: 65_536, objects: 262_144 };
+    const shared = { images: 65_536, objects: 262_144, lingering: new LingeringPipes() };
     let objectCount = 1000;
     const stream = (): WaylandStream => ({
       ...passThrough(),
@@ -704,13 +729,13 @@ describe('what all contexts have together', () => {
     const ask = (width: number) => guest.context.submit(command(2, words(width, 1, 0x2020_3852, 0x11)));
     say();
     for (let width = 1; width <= 1024; width++) ask(width);
-    expect(shared).toEqual({ images: 65_536 + 1024, objects: 262_144 + 1000 });
+    expect(shared).toMatchObject({ images: 65_536 + 1024, objects: 262_144 + 1000 });
     ask(1);
     expect(() => ask(1025)).toThrow('too many different images');
     objectCount = 1025;
     expect(say).toThrow('too many objects of the protocol');
     guest[Symbol.dispose]();
-    expect(shared).toEqual({ images: 65_536, objects: 262_144 });
+    expect(shared).toMatchObject({ images: 65_536, objects: 262_144 });
   });
 });
 
