@@ -58,6 +58,13 @@ export class CrossDomain implements Component {
         this.#past = sumOf([this.#past, counters]);
       },
       observe: observe && ((message) => observe(host, message)),
+      refused: (channelType, reason) =>
+        this.#log.write(
+          'warn',
+          'refused',
+          { contextId, name, channelType, reason },
+          'a guest program asked for a channel that it does not get',
+        ),
       note: (message, fields) => this.#log.write('info', message, { contextId, name, ...fields }, message),
     });
   }

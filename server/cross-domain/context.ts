@@ -125,6 +125,8 @@ export interface Channels {
   /** Called once, at the end, with what the context has done. */
   ended(counters: Counters): void;
   note(message: string, fields: Record<string, unknown>): void;
+  /** A guest program asked for a channel that it does not get. */
+  refused(channelType: number, reason: string): void;
   /** Sees each command of the guest before it is done, and each message as it is put into the ring. */
   readonly observe?: ((message: Uint8Array) => void) | undefined;
 }
@@ -205,7 +207,10 @@ export class CrossDomainContext implements Context {
   readonly #writePipes = new Map<number, WritePipe>();
   readonly #handovers = new Handovers(() => this.#disconnect('the host holds on to too many buffers'));
   #nextId = FIRST_ID;
+  /** Those of a good INIT. */
   #rings: Rings | undefined;
+  /** Where messages go; a refused INIT has one, too. */
+  #channelRingId: number | undefined;
   #channel: Channel | undefined;
   #stream: WaylandStream | undefined;
   /** Objects of the stream that have been counted. */
@@ -338,18 +343,32 @@ export class CrossDomainContext implements Context {
   #init(body: Uint8Array): void {
     if (this.#rings) fail('a second INIT');
     const { rings, channelType } = decodeInit(body);
-    for (const id of [rings.queryRingId, rings.channelRingId]) {
-      if (this.#attached.get(id)?.kind !== 'guest') fail(`ring ${id} is no guest blob of this context`);
-    }
+    const { wayland } = this.#channels;
+    const isGuestBlob = (id: number) => this.#attached.get(id)?.kind === 'guest';
+    if (!isGuestBlob(rings.channelRingId))
+      fail(`ring ${rings.channelRingId} is no guest blob of this context`);
+    // One that was refused may have ended.
+    this.#closing = undefined;
+    this.#channelRingId = rings.channelRingId;
+    if (!isGuestBlob(rings.queryRingId))
+      this.#refuse(channelType, `ring ${rings.queryRingId} is no guest blob of this context`);
     if (channelType === CROSS_DOMAIN_CHANNEL_NONE) {
       this.#rings = rings;
       return;
     }
-    const { wayland } = this.#channels;
-    if (channelType !== CROSS_DOMAIN_CHANNEL_WAYLAND || !wayland) fail(`channel of type ${channelType}`);
+    if (channelType !== CROSS_DOMAIN_CHANNEL_WAYLAND || !wayland)
+      this.#refuse(channelType, `channel of type ${channelType}`);
     this.#rings = rings;
     this.#stream = wayland.makeStream(this.#channels.host);
     this.#connect(wayland);
+  }
+
+  /** Guests do not look at the answer to INIT: they wait for a message, and this one makes them leave. */
+  #refuse(channelType: number, reason: string): never {
+    this.#channels.refused(channelType, reason);
+    this.#closing = lastMessages();
+    this.#deliver();
+    fail(reason);
   }
 
   #connect(wayland: WaylandChannel): void {
@@ -580,7 +599,7 @@ export class CrossDomainContext implements Context {
     if (this.#turn || this.#credits.length === 0 || this.#closed) return;
     const message = this.#nextMessage();
     if (!message) return;
-    const ring = this.#rings && this.#attached.get(this.#rings.channelRingId);
+    const ring = this.#channelRingId === undefined ? undefined : this.#attached.get(this.#channelRingId);
     if (!ring?.write(0, message)) {
       this.#disconnect('the channel ring is gone');
       return;
@@ -651,10 +670,7 @@ export class CrossDomainContext implements Context {
       this.#stream?.closing('the connection to the compositor has ended') ?? new Uint8Array(0),
       [],
     );
-    this.#closing = [
-      receiveMessage([], []),
-      readMessage(NO_PIPE, { bytes: new Uint8Array(0), hangUp: true }),
-    ];
+    this.#closing = lastMessages();
     this.#dropChannel();
     this.#closeReadPipes();
     this.#deliver();
@@ -693,6 +709,12 @@ function receiveMessage(items: readonly Item[], parts: readonly Uint8Array[]): U
   });
   return Buffer.concat([ringHeader(CROSS_DOMAIN_CMD_RECEIVE), body, data]);
 }
+
+/** Of a channel: what guests understand as its end, one or the other. */
+const lastMessages = () => [
+  receiveMessage([], []),
+  readMessage(NO_PIPE, { bytes: new Uint8Array(0), hangUp: true }),
+];
 
 function readMessage(id: number, { bytes, hangUp }: PipeData): Uint8Array {
   const body = encode(pipeData, { id, hangUp: hangUp ? 1 : 0, dataBytes: bytes.length });

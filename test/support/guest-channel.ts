@@ -193,6 +193,7 @@ export class GuestChannel implements Disposable {
       observe: (message) => {
         this.lastInWords = inWords(message);
       },
+      refused: (channelType, reason) => this.notes.push(`refused ${channelType}: ${reason}`),
       note: (message, { reason }) => this.notes.push(`${message}: ${reason ?? ''}`),
     });
     this.context.attach(this.query);

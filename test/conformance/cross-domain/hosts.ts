@@ -23,6 +23,7 @@ export function ourHost(compositorPath: string): HostSide {
     },
     ended: () => {},
     note: () => {},
+    refused: () => {},
   });
   const rings = new Map<number, Uint8Array>();
   return {

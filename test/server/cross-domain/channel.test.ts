@@ -104,6 +104,40 @@ describe('INIT', () => {
     expect(compositor.accept()).not.toBe(undefined);
   });
 
+  // X11 and PipeWire of muvm, what is not configured, and a query ring that is none.
+  test.each([
+    [2, QUERY],
+    [0x10, QUERY],
+    [0x11, QUERY],
+    [0xffff_ffff, QUERY],
+    [1, 999],
+  ])(
+    'of type %i with query ring %i is refused, polls tell the guest to leave, and the host is told the type; a good one is heard',
+    async (channelType, queryRing) => {
+      using compositor = new FakeCompositor();
+      for (const pollsFirst of [false, true]) {
+        using guest = new GuestChannel(compositor.path);
+        if (pollsFirst) guest.poll();
+        const refused = () => guest.context.submit(command(1, words(queryRing, CHANNEL, channelType)));
+        const reason =
+          channelType === 1 ? 'ring 999 is no guest blob of this context' : `channel of type ${channelType}`;
+        expect(refused).toThrow(reason);
+        // Who polls already has the first one at once.
+        await guest.messages(pollsFirst ? 1 : 2);
+        expect(guest.delivered.map(({ command: kind, data }) => [kind, data.length])).toEqual([
+          [5, 0],
+          [6, 0],
+        ]);
+        expect(await guest.isSilent()).toBe(true);
+        expect(guest.notes).toEqual([`refused ${channelType}: ${reason}`]);
+        expect(() => guest.context.submit(sendCommand(text('abcd')))).toThrow('there is no channel');
+        expect(compositor.accept()).toBe(undefined);
+        guest.init();
+        expect(compositor.accept()).not.toBe(undefined);
+      }
+    },
+  );
+
   test('with a ring that has no room for a message ends with the first one (I8)', async () => {
     using compositor = new FakeCompositor();
     using guest = new GuestChannel(compositor.path);
