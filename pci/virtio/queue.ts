@@ -83,6 +83,11 @@ export class SplitQueue {
     return this.#options.addresses.avail + 2 * IDX_HALFWORD;
   }
 
+  /** How many requests the driver has made available, modulo 65536, at this moment. */
+  get availIdx(): number {
+    return Atomics.load(this.#current().avail.halfwords, IDX_HALFWORD);
+  }
+
   /** Chains the device holds: popped and not yet completed. */
   get heldCount(): number {
     return this.#heldCount;

@@ -11,7 +11,7 @@ import type { ApiInput } from './input.ts';
 import { addInputRoutes } from './input-routes.ts';
 import { MAX_BODY_BYTES, MAX_SCREENSHOTS } from './limits.ts';
 import { Ongoing } from './ongoing.ts';
-import { Places, Problem } from './problem.ts';
+import { Places, Problem, type Progress } from './problem.ts';
 import {
   displayListSchema,
   displayParams,
@@ -228,7 +228,9 @@ export function makeApp(source: ApiSource): App {
   return { fetch: app.fetch, leave: () => ongoing.endAll() };
 }
 
-const problem = (code: string, message: string) => ({ error: { code, message } });
+const problem = (code: string, message: string, progress?: Progress) => ({
+  error: { code, message, ...progress },
+});
 
 const VIEWING_STATUS = { not_found: 404, bad_request: 400, closed: 503, internal: 500 } as const;
 
@@ -236,7 +238,7 @@ const VIEWING_STATUS = { not_found: 404, bad_request: 400, closed: 503, internal
 function handleError(error: Error, context: Context): Response {
   // What a signal ends says why in its cause.
   const known = [error, error.cause].find((one) => one instanceof Problem);
-  if (known) return context.json(problem(known.code, known.message), known.status);
+  if (known) return context.json(problem(known.code, known.message, known.progress), known.status);
   if (error instanceof ViewingError) {
     return context.json(problem(error.code, error.message), VIEWING_STATUS[error.code]);
   }

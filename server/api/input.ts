@@ -15,7 +15,7 @@ import type {
   SeatDevice,
 } from '../input/seat.ts';
 import { MAX_INPUT_REQUESTS } from './limits.ts';
-import { Places, Problem } from './problem.ts';
+import { Places, Problem, type Progress } from './problem.ts';
 import { Turns } from './turns.ts';
 
 /** Where keys, pointers and fingers go. */
@@ -125,7 +125,7 @@ export class InputCalls {
     signal: AbortSignal,
   ): Promise<void> {
     return this.#play(
-      steps.flatMap((step): Step[] => {
+      steps.map((step): Step[] => {
         if (typeof step === 'string') return strike(chordOf(step, layout), delayMs);
         if ('waitMs' in step) return [pause(step.waitMs)];
         if ('down' in step) return [...press(chordOf(step.down, layout)), pause(delayMs)];
@@ -146,10 +146,10 @@ export class InputCalls {
     signal: AbortSignal,
   ): Promise<void> {
     try {
-      const steps = strokesFor(text, layout).flatMap(({ code, modifiers }) =>
+      const parts = strokesFor(text, layout).map(({ code, modifiers }) =>
         strike([...modifiers, code], delayMs),
       );
-      return this.#play(steps, signal);
+      return this.#play(parts, signal);
     } catch (error) {
       if (error instanceof UntypableError) throw new Problem(400, 'untypable', error.message);
       throw error;
@@ -177,31 +177,53 @@ export class InputCalls {
 
   #playWith(modifiers: readonly string[], steps: readonly Step[], signal: AbortSignal): Promise<void> {
     const keys = [...new Set(modifiers.flatMap((name) => chordOf(name, this.#input.layout)))];
-    return this.#play([...press(keys), ...steps, ...release(keys)], signal);
+    return this.#play([[...press(keys), ...steps, ...release(keys)]], signal);
   }
 
-  async #play(steps: readonly Step[], signal: AbortSignal): Promise<void> {
-    this.#requireDevices(steps);
+  /** Plays all parts of a request. */
+  async #play(parts: readonly (readonly Step[])[], signal: AbortSignal): Promise<void> {
+    this.#requireDevices(parts.flat());
     const leave = this.#places.take();
     try {
       const end = await this.#turns.take(signal);
-      await this.#playNow(steps, signal).finally(end);
+      await this.#playNow(parts, signal).finally(end);
     } finally {
       leave();
     }
   }
 
-  async #playNow(steps: readonly Step[], signal: AbortSignal): Promise<void> {
+  /**
+   * A request that ends early takes back what the guest has not: whoever is told that something was not typed types it
+   * again.
+   */
+  async #playNow(parts: readonly (readonly Step[])[], signal: AbortSignal): Promise<void> {
     const client = this.#input.seat.open('control API');
+    const devices = devicesOf(parts.flat());
+    let done = 0;
+    let left: readonly Step[] = [];
     try {
-      for (const step of steps) {
-        signal.throwIfAborted();
-        await this.#do(client, step, signal);
+      signal.throwIfAborted();
+      // A guest that stands still has buffers for what is sent first, and would do it when it goes on.
+      if (!(await client.answers(devices, PATIENCE_MS))) throw notTaken();
+      for (const part of parts) {
+        for (const [index, step] of part.entries()) {
+          left = part.slice(index);
+          signal.throwIfAborted();
+          await this.#do(client, step, signal);
+        }
+        left = [];
+        done++;
       }
-    } finally {
       client.close();
+      await deliver(client, devices);
+    } catch (error) {
+      const isWithdrawn = client.withdraw(devices);
+      if (!(error instanceof Problem) || error.code !== 'not_taken') throw error;
+      // Whatever is down now will be up again: the part is done.
+      const rest = isWithdrawn ? left : left.slice(1);
+      if (left.length > 0 && !rest.some(isEffect)) done++;
+      throw notTaken({ done, of: parts.length });
     }
-    await deliver(client, devicesOf(steps));
   }
 
   async #do(client: SeatClient, step: Step, signal: AbortSignal): Promise<void> {
@@ -249,9 +271,22 @@ function requireDevice(device: SeatDevice, isThere: boolean, isHeard: boolean): 
 }
 
 async function deliver(client: SeatClient, devices: readonly SeatDevice[]): Promise<void> {
-  if (await client.delivered(devices, PATIENCE_MS)) return;
-  throw new Problem(503, 'not_taken', 'the guest does not take what is typed or pointed at');
+  if (!(await client.delivered(devices, PATIENCE_MS))) throw notTaken();
 }
+
+function notTaken(progress: Progress = { done: 0, of: 1 }): Problem {
+  const { done, of } = progress;
+  const many = of > 1 ? `: it has ${done} of ${of}, and gets no more` : '';
+  return new Problem(
+    503,
+    'not_taken',
+    `the guest does not take what is typed or pointed at${many}`,
+    progress,
+  );
+}
+
+/** Whether something more would happen in the guest than that keys and buttons are let go of. */
+const isEffect = (step: Step) => step.type !== 'pause' && !(step.type === 'key' && !step.down);
 
 /**
  * The keys of a chord like `ctrl+alt+t`, in order. A single character is the key that types it on the layout, with

@@ -3,16 +3,25 @@
 /** The statuses of answers that are none. */
 export type ProblemStatus = 400 | 404 | 408 | 409 | 413 | 503;
 
+/** Of the parts of a request, in order: keys, characters, places. */
+export interface Progress {
+  readonly done: number;
+  readonly of: number;
+}
+
 /** Ends a request; `code` is stable. */
 export class Problem extends Error {
   override readonly name = 'Problem';
   readonly status: ProblemStatus;
   readonly code: string;
+  /** How much of the request was done, where that is known. */
+  readonly progress: Progress | undefined;
 
-  constructor(status: ProblemStatus, code: string, message: string) {
+  constructor(status: ProblemStatus, code: string, message: string, progress?: Progress) {
     super(message);
     this.status = status;
     this.code = code;
+    this.progress = progress;
   }
 }
 

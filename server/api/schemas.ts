@@ -8,6 +8,10 @@ export const errorSchema = z
     error: z.object({
       code: z.string().openapi({ example: 'not_found', description: 'stable, for programs' }),
       message: z.string().openapi({ description: 'for people' }),
+      done: z.int().optional().openapi({
+        description: 'of input: so many keys or characters were typed, and the rest will not be',
+      }),
+      of: z.int().optional().openapi({ description: 'with `done`: so many were asked for' }),
     }),
   })
   .openapi('Error');

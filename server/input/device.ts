@@ -15,7 +15,7 @@ import {
 import { type Log, RateLimitedLog } from '../log.ts';
 import { decode, encode } from '../wire.ts';
 import { EventQueue } from './event-queue.ts';
-import { HIGH_WATER_EVENTS, STALL_MS } from './limits.ts';
+import { ANSWER_POLL_MS, HIGH_WATER_EVENTS, STALL_MS } from './limits.ts';
 import {
   BUS_VIRTUAL,
   CONFIG_WRITABLE_BYTES,
@@ -44,6 +44,9 @@ const VENDOR_ID = 0x1af4;
 const VERSION = 1;
 const NOTHING = new Uint8Array(0);
 
+/** A report of nothing, which guests take and forget. */
+const SYN: InputEvent = { type: EV_SYN, code: SYN_REPORT, value: 0 };
+
 /** What guests are told of a device. */
 export interface InputDescription {
   readonly name: string;
@@ -67,6 +70,8 @@ export interface InputCounters {
   unheard: number;
   /** Reports that the guest had no room for. */
   refused: number;
+  /** Events that were taken back from a guest that did not take them. */
+  withdrawn: number;
   /** Events from the guest. */
   status: number;
   /** Buffers of the guest that are none. */
@@ -89,6 +94,7 @@ export abstract class InputDevice implements VirtioDevice {
     delivered: 0,
     unheard: 0,
     refused: 0,
+    withdrawn: 0,
     status: 0,
     uselessBuffers: 0,
   };
@@ -98,6 +104,8 @@ export abstract class InputDevice implements VirtioDevice {
   /** Runs while senders wait for the guest; starts anew with every event that it takes. */
   #patience: NodeJS.Timeout | undefined;
   #isGivenUp = false;
+  /** What is let go of meanwhile was never pressed, for the guest. */
+  #isHeldBack = false;
   #waiting: (() => void)[] = [];
   /** Who wants to know when so many events have been delivered. */
   readonly #confirmations = new Set<{ readonly upTo: number; settle(isDelivered: boolean): void }>();
@@ -143,6 +151,48 @@ export abstract class InputDevice implements VirtioDevice {
       const timer = setTimeout(() => confirmation.settle(false), timeoutMs);
       this.#confirmations.add(confirmation);
     });
+  }
+
+  /**
+   * Resolves with true when the guest is seen to take events: it is sent a report of nothing and gives a buffer back.
+   * With false when it has not within `timeoutMs`, or its driver goes: a VM that is paused has buffers all the same.
+   */
+  async answers(timeoutMs: number): Promise<boolean> {
+    const session = this.#session;
+    const queue = session?.queues[EVENT_QUEUE];
+    if (!session || !queue || !this.hasDriver || this.#isGivenUp || !this.#events.push([SYN])) return false;
+    const before = queue.availIdx;
+    session.wake(EVENT_QUEUE);
+    for (const until = performance.now() + timeoutMs; performance.now() < until; ) {
+      // The guest rings no doorbell for a buffer while the device still has one.
+      await new Promise((resolve) => setTimeout(resolve, ANSWER_POLL_MS));
+      if (this.#session !== session || session.isOver) return false;
+      if (queue.availIdx !== before) return true;
+    }
+    return false;
+  }
+
+  /**
+   * Takes back all reports that are not in buffers of the guest, so that they do not come when nobody expects them any
+   * more. True when there were any; a report that the guest has a part of is not taken back. Nothing
+   * is reported until `catchUp`.
+   */
+  withdraw(): boolean {
+    this.#isHeldBack = true;
+    const waiting = this.#events.length;
+    const rest = this.#events.keepBegun();
+    const withdrawn = waiting - rest.length;
+    this.#counters.withdrawn += withdrawn;
+    this.state.withdraw(rest);
+    for (const { settle } of [...this.#confirmations]) settle(false);
+    this.#releaseWaiting();
+    return withdrawn > 0;
+  }
+
+  /** Tells the guest what it should know of what is held, and does not. */
+  catchUp(): void {
+    this.#isHeldBack = false;
+    if (this.#session && this.state.isChanged) this.report();
   }
 
   acceptsFeatures(): boolean {
@@ -207,9 +257,10 @@ export abstract class InputDevice implements VirtioDevice {
       this.#counters.unheard++;
       return true;
     }
+    if (this.#isHeldBack) return true;
     const events = [...this.state.difference(), ...happened];
     if (events.length === 0) return true;
-    events.push({ type: EV_SYN, code: SYN_REPORT, value: 0 });
+    events.push(SYN);
     if (this.#isGivenUp || !this.#events.push(events)) {
       this.#counters.refused++;
       return this.#isGivenUp;
@@ -239,6 +290,7 @@ export abstract class InputDevice implements VirtioDevice {
         this.#buffer = undefined;
         if (written === bytes.length) {
           this.#events.shift();
+          this.state.delivered(event);
           this.#counters.delivered++;
         } else {
           this.#noteUseless('event buffer');
@@ -281,7 +333,7 @@ export abstract class InputDevice implements VirtioDevice {
       return;
     }
     this.#isGivenUp = false;
-    if (this.#session && this.state.isChanged) this.report();
+    this.catchUp();
     this.#releaseWaiting();
   }
 

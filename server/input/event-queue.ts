@@ -37,6 +37,22 @@ export class EventQueue {
     this.#length--;
   }
 
+  /** Drops all but the rest of a report that the guest has the beginning of; says what stays. */
+  keepBegun(): InputEvent[] {
+    const kept: InputEvent[] = [];
+    if (!this.#atStart) {
+      for (let event = this.peek(); event; event = this.peek()) {
+        kept.push(event);
+        this.shift();
+        if (event.type === EV_SYN) break;
+      }
+    }
+    this.clear();
+    this.push(kept);
+    this.#atStart = kept.length === 0;
+    return kept;
+  }
+
   clear(): void {
     this.#ring.fill(undefined);
     this.#first = 0;

@@ -65,6 +65,13 @@ export interface SeatClient {
    * within `timeoutMs`, or has lost some. A device without a driver is not waited for.
    */
   delivered(devices: readonly SeatDevice[], timeoutMs: number): Promise<boolean>;
+  /** Resolves with true when the guest is seen to take events of all of these devices; false: not within `timeoutMs`. */
+  answers(devices: readonly SeatDevice[], timeoutMs: number): Promise<boolean>;
+  /**
+   * Closes, and takes back what these devices could not give to the guest, whoever reported it: a guest that takes
+   * nothing loses reports, but what others hold. True when there was anything.
+   */
+  withdraw(devices: readonly SeatDevice[]): boolean;
   /** Releases all keys, buttons and contacts that only this client holds. What it does afterwards has no effect. */
   close(): void;
 }
@@ -182,6 +189,19 @@ export class Seat {
         const heard = devices.map((name) => this.#options[name]).filter((device) => device?.hasDriver);
         const taken = await Promise.all(heard.map((device) => device?.delivered(timeoutMs)));
         return taken.every((isTaken) => isTaken);
+      },
+      answers: async (devices, timeoutMs) => {
+        const answered = await Promise.all(
+          devices.map((name) => this.#options[name]?.answers(timeoutMs) ?? false),
+        );
+        return answered.every((isAnswered) => isAnswered);
+      },
+      withdraw: (names) => {
+        const devices = names.map((name) => this.#options[name]);
+        const withdrawn = devices.map((device) => device?.withdraw() === true);
+        client.close();
+        for (const device of devices) device?.catchUp();
+        return withdrawn.includes(true);
       },
       close: () => {
         if (!isOpen()) return;

@@ -1,6 +1,6 @@
 /**
- * Keys, buttons and positions, as senders want them and as the guest has been told. Events are the difference, so
- * whatever a guest has missed is made up for with the next report.
+ * Keys, buttons and positions, as senders want them, as the guest is being told, and as it has been told. Events are the
+ * difference, so whatever a guest has missed is made up for with the next report.
  */
 import { ABS_MT_SLOT, ABS_MT_TRACKING_ID, EV_ABS, EV_KEY, NO_CONTACT } from './protocol.ts';
 
@@ -20,10 +20,14 @@ const idOf = ({ type, code, slot = -1 }: Omit<Entry, 'value'>) => ((slot + 1) <<
 
 export class InputState {
   readonly #wanted = new Map<number, Entry>();
+  /** What the guest knows when it has all that was reported. */
   readonly #told = new Map<number, Entry>();
+  /** What is in the guest's buffers of that. */
+  readonly #delivered = new Map<number, Entry>();
   /** In the order in which they changed. */
   readonly #changed = new Map<number, Entry>();
   #toldSlot: number | undefined;
+  #deliveredSlot: number | undefined;
 
   /** Whether the guest knows less than it should. */
   get isChanged(): boolean {
@@ -44,7 +48,7 @@ export class InputState {
     this.axis(ABS_MT_TRACKING_ID, NO_CONTACT, slot);
     for (const [id, entry] of this.#wanted) {
       if (entry.slot !== slot || entry.code === ABS_MT_TRACKING_ID) continue;
-      for (const map of [this.#wanted, this.#told, this.#changed]) map.delete(id);
+      for (const map of [this.#wanted, this.#told, this.#delivered, this.#changed]) map.delete(id);
     }
   }
 
@@ -77,11 +81,45 @@ export class InputState {
     this.#changed.clear();
   }
 
+  /** The guest has been given this event of a difference. */
+  delivered({ type, code, value }: InputEvent): void {
+    if (type === EV_ABS && code === ABS_MT_SLOT) {
+      this.#deliveredSlot = value;
+      return;
+    }
+    const isOfContact = type === EV_ABS && code > ABS_MT_SLOT;
+    const entry = { type, code, value, slot: isOfContact ? this.#deliveredSlot : undefined };
+    if (type === EV_KEY || type === EV_ABS) this.#delivered.set(idOf(entry), entry);
+  }
+
+  /**
+   * What was reported and not delivered will not be, but for `rest`. Keys that are held stay wanted; a position was
+   * wanted then, and is not any more.
+   */
+  withdraw(rest: readonly InputEvent[]): void {
+    for (const event of rest) this.delivered(event);
+    this.#told.clear();
+    for (const [id, entry] of this.#delivered) {
+      const isGone = entry.slot !== undefined && entry.code !== ABS_MT_TRACKING_ID && !this.#wanted.has(id);
+      if (!isGone) this.#told.set(id, entry);
+    }
+    this.#toldSlot = this.#deliveredSlot;
+    this.#changed.clear();
+    for (const [id, wanted] of this.#wanted) {
+      const told = this.#told.get(id);
+      if (wanted.type === EV_KEY || wanted.slot !== undefined) this.#set(wanted);
+      else if (told) this.#wanted.set(id, told);
+      else this.#wanted.delete(id);
+    }
+  }
+
   /** There is another driver: it knows nothing, which is that no key is down and nothing touches. */
   forget(): void {
     this.#told.clear();
+    this.#delivered.clear();
     this.#changed.clear();
     this.#toldSlot = undefined;
+    this.#deliveredSlot = undefined;
     for (const entry of this.#wanted.values()) this.#set(entry);
   }
 

@@ -342,6 +342,26 @@ describe.each(kernels)('Linux %s', (kernel) => {
     expectNoComplaints(server);
   });
 
+  test('is not typed to while it is paused: a retry types once', async () => {
+    await using server = await startServer({ inputs: ['keyboard'] });
+    const script = `evdev watch "${KEYBOARD}" 4`;
+    await using guest = await startGuest({ kernel, modules: ['input'], devices: server.devices, script });
+    await guest.waitFor('EVDEV watching\n');
+    const type = () => askSocket(server.apiSocketPath, 'POST', '/v1/input/text', { text: 'a', delayMs: 0 });
+    await guest.qmp('stop');
+    const refused = await type();
+    expect(refused.status).toBe(503);
+    expect(JSON.parse(refused.body.toString())).toMatchObject({
+      error: { code: 'not_taken', done: 0, of: 1 },
+    });
+    await guest.qmp('cont');
+    expect((await type()).status).toBe(204);
+    await guest.scriptSucceeds();
+    const typed = [...guest.serial.matchAll(/^EVDEV event (.*)$/gm)].map(([, event]) => event);
+    expect(typed).toEqual([`1 ${A} 1`, '0 0 0', `1 ${A} 0`, '0 0 0']);
+    expectNoComplaints(server);
+  });
+
   test('finds the devices again after its driver, or the whole guest, came anew', async () => {
     using input = new Input();
     const script = `

@@ -66,6 +66,8 @@ export function askSocket(
   });
 }
 
+const SYN = '0 0 0';
+
 /** A device whose guest takes events as they come, and gives the buffers back. */
 export class TakingGuest<D extends InputDevice> {
   readonly machine: InputMachine<D>;
@@ -105,7 +107,11 @@ export class TakingGuest<D extends InputDevice> {
   }
 
   #take(): void {
-    if (this.machine.device.hasDriver) this.taken.push(...this.machine.takeAndReturn());
+    if (!this.machine.device.hasDriver) return;
+    for (const line of this.machine.takeAndReturn()) {
+      // As Linux does: a report of nothing is none.
+      if (line !== SYN || (this.taken.length > 0 && this.taken.at(-1) !== SYN)) this.taken.push(line);
+    }
   }
 }
 

@@ -12,6 +12,7 @@ import { KeyboardDevice } from '../../../server/input/keyboard.ts';
 import { MAX_CONTACTS } from '../../../server/input/limits.ts';
 import { Seat } from '../../../server/input/seat.ts';
 import { TabletDevice } from '../../../server/input/tablet.ts';
+import { TouchDevice } from '../../../server/input/touch.ts';
 import { SILENT_LOG } from '../../../server/log.ts';
 import { type ApiHere, apiHere, apiWithInput } from '../../support/api-here.ts';
 import { InputMachine } from '../../support/input-machine.ts';
@@ -20,6 +21,7 @@ import { soon } from '../../support/soon.ts';
 
 const [A, C, H, I, T, ENTER] = [30, 46, 35, 23, 20, 28];
 const [CTRL, SHIFT, ALT, ALTGR] = [29, 42, 56, 100];
+const SYN = '0 0 0';
 const [LEFT, RIGHT] = [0x110, 0x111];
 
 let here: ApiHere;
@@ -235,22 +237,96 @@ describe('without anybody who listens', () => {
     await post('text', { text: 't', delayMs: 0 });
     expect(keysTaken()).toEqual(tapped(T));
   });
+});
 
-  test('because the guest takes nothing: refused after a while, and the key is up when it takes again', async () => {
-    vi.useFakeTimers();
-    try {
-      const keyboard = new InputMachine(new KeyboardDevice(SILENT_LOG)).bringUp(0);
+describe('a guest that stands still', () => {
+  beforeEach(() => void vi.useFakeTimers());
+  afterEach(() => void vi.useRealTimers());
+  const { signal } = new AbortController();
+  /** Reports of nothing are none for guests. */
+  const isSomething = (line: string, index: number, all: string[]) =>
+    line !== SYN || (index > 0 && all[index - 1] !== SYN);
+  const keysOf = (lines: readonly string[]) => lines.filter((line) => line.startsWith('1 '));
+
+  test.each([0, 3, 64])(
+    'with %i buffers is not typed to, and gets nothing when it goes on',
+    async (buffers) => {
+      const keyboard = new InputMachine(new KeyboardDevice(SILENT_LOG)).bringUp(buffers);
       const seat = new Seat({ keyboard: keyboard.device, displays: () => [] });
       const calls = new InputCalls({ seat, layout: 'us' });
-      const typed = calls.text('ac', { delayMs: 0 }, new AbortController().signal);
-      const refused = expect(typed).rejects.toMatchObject({ status: 503, code: 'not_taken' });
+      const typed = calls.text('aC', { delayMs: 0 }, signal);
+      const progress = { done: 0, of: 2 };
+      const refused = expect(typed).rejects.toMatchObject({ status: 503, code: 'not_taken', progress });
       await vi.advanceTimersByTimeAsync(10_000);
       await refused;
+      keyboard.take();
       keyboard.supply(64);
-      expect(keyboard.take()).toEqual([`1 ${A} 1`, '0 0 0', `1 ${A} 0`, '0 0 0']);
-    } finally {
-      vi.useRealTimers();
-    }
+      expect(keyboard.take()).toEqual([]);
+      // A retry types it once.
+      const again = calls.text('aC', { delayMs: 0 }, signal);
+      const taken: string[] = [];
+      const guest = setInterval(() => taken.push(...keyboard.takeAndReturn()), 1);
+      await vi.advanceTimersByTimeAsync(1000);
+      clearInterval(guest);
+      await expect(again).resolves.toBe(undefined);
+      expect(keysOf(taken)).toEqual([
+        ...[`1 ${A} 1`, `1 ${A} 0`],
+        ...[`1 ${SHIFT} 1`, `1 ${C} 1`, `1 ${C} 0`, `1 ${SHIFT} 0`],
+      ]);
+    },
+  );
+
+  test.each([1, 2, 5, 7, 8, 30, 31])(
+    'after %i events of a text gets so many characters as the answer says, once it goes on, and they go up',
+    async (events) => {
+      const keyboard = new InputMachine(new KeyboardDevice(SILENT_LOG)).bringUp(8);
+      const seat = new Seat({ keyboard: keyboard.device, displays: () => [] });
+      const calls = new InputCalls({ seat, layout: 'us' });
+      const text = 'aCaCaCaCaCaC';
+      const typed = calls.text(text, { delayMs: 0 }, signal);
+      const caught = typed.catch((error: unknown) => error);
+      const taken: string[] = [];
+      const guest = setInterval(() => {
+        if (taken.length <= events) taken.push(...keyboard.takeAndReturn());
+      }, 1);
+      await vi.advanceTimersByTimeAsync(20_000);
+      clearInterval(guest);
+      const error = await caught;
+      expect(error).toMatchObject({ code: 'not_taken', progress: { of: text.length } });
+      const { done } = (error as { progress: { done: number } }).progress;
+      expect((error as Error).message).toContain(`it has ${done} of ${text.length}, and gets no more`);
+      for (let lines = ['']; lines.length > 0; taken.push(...lines)) lines = keyboard.takeAndReturn();
+      const presses = keysOf(taken).filter((line) => line.endsWith(' 1') && line !== `1 ${SHIFT} 1`);
+      expect(presses).toEqual([...text.slice(0, done)].map((c) => `1 ${c === 'a' ? A : C} 1`));
+      expect(done).toBeLessThan(text.length);
+      for (const code of [A, C, SHIFT])
+        expect(keysOf(taken).findLast((line) => line.startsWith(`1 ${code} `)) ?? `1 ${code} 0`).toBe(
+          `1 ${code} 0`,
+        );
+    },
+  );
+
+  test('is not pointed at or touched later: neither a position, nor a button, nor the wheel, nor a finger', async () => {
+    const tablet = new InputMachine(new TabletDevice(SILENT_LOG)).bringUp(64);
+    const touch = new InputMachine(new TouchDevice(SILENT_LOG)).bringUp(64);
+    const seat = new Seat({
+      tablet: tablet.device,
+      touch: touch.device,
+      displays: () => [{ width: 9, height: 9 }],
+    });
+    const calls = new InputCalls({ seat, layout: 'us' });
+    const size = { width: 9, height: 9 };
+    const place = { display: 0, modifiers: [], x: 1, y: 1 } as const;
+    const asked = [
+      calls.pointer({ ...place, action: 'click', button: 'left', count: 1 }, size, signal),
+      calls.pointer({ ...place, action: 'scroll', down: 1, right: 0 }, size, signal),
+      calls.touch({ ...place, action: 'tap', count: 1, holdMs: 0 }, size, signal),
+    ];
+    const refused = asked.map((one) => expect(one).rejects.toMatchObject({ code: 'not_taken' }));
+    await vi.advanceTimersByTimeAsync(30_000);
+    await Promise.all(refused);
+    for (const machine of [tablet, touch])
+      expect([...machine.takeAndReturn(), ...machine.takeAndReturn()].filter(isSomething)).toEqual([]);
   });
 });
 
@@ -276,7 +352,7 @@ test('a device that takes nothing is waited for by those who use it only', async
     clearInterval(guest);
     await refused;
     await expect(typed).resolves.toBe(undefined);
-    expect(taken).toEqual([`1 ${A} 1`, '0 0 0', `1 ${A} 0`, '0 0 0']);
+    expect(taken).toEqual([SYN, `1 ${A} 1`, SYN, `1 ${A} 0`, SYN]);
   } finally {
     vi.useRealTimers();
   }

@@ -28,6 +28,8 @@ const pointer = fc.record({
   wheelY: fc.constantFrom(0, 0, 0, 120, -60),
 });
 const leave = fc.record({ type: fc.constant('leave' as const), client });
+/** Its request is given up. */
+const withdraw = fc.record({ type: fc.constant('withdraw' as const), client });
 const supply = fc.record({ type: fc.constant('supply' as const), count: fc.integer({ min: 1, max: 64 }) });
 const reset = fc.record({ type: fc.constant('reset' as const) });
 const bringUp = fc.record({ type: fc.constant('bring up' as const), count: fc.nat({ max: 64 }) });
@@ -44,6 +46,7 @@ type AnyStep = Step<
   | typeof key
   | typeof pointer
   | typeof leave
+  | typeof withdraw
   | typeof supply
   | typeof reset
   | typeof bringUp
@@ -124,6 +127,10 @@ class World {
         this.clients[step.client]?.close();
         this.clients[step.client] = this.seat.open(`${step.client}`);
         return;
+      case 'withdraw':
+        this.clients[step.client]?.withdraw(['keyboard', 'tablet']);
+        this.clients[step.client] = this.seat.open(`${step.client}`);
+        return;
       case 'supply':
         if (!this.isUp) return;
         for (const guest of this.guests) {
@@ -189,7 +196,10 @@ test('everything comes, once and in order, to a guest that takes everything in t
 });
 
 test('whatever clients, drivers and time do, a guest knows the truth when it has caught up, and nothing stays pressed', () => {
-  const step = fc.oneof(key, key, pointer, leave, supply, supply, reset, bringUp, wait, burst);
+  const step = fc.oneof(
+    ...[key, key, pointer, leave, withdraw],
+    ...[supply, supply, reset, bringUp, wait, burst],
+  );
   fc.assert(
     fc.property(fc.array(step, { maxLength: 60 }), fc.boolean(), (steps, isCaughtUp) => {
       const world = new World();
@@ -197,7 +207,7 @@ test('whatever clients, drivers and time do, a guest knows the truth when it has
       for (const one of steps) {
         world.do(one);
         if (one.type === 'key') held[one.client]?.[one.down ? 'add' : 'delete'](one.code);
-        if (one.type === 'leave') held[one.client]?.clear();
+        if (one.type === 'leave' || one.type === 'withdraw') held[one.client]?.clear();
         if (one.type === 'burst') {
           for (let i = 0; i < one.count; i++)
             held[one.client]?.[i % 8 < 4 ? 'add' : 'delete'](CODES[i % 4] as number);
