@@ -9,10 +9,10 @@ let failed = 0;
 for (const vector of readVectors()) {
   const compositor = new FakeCompositor();
   await using stage = new Stage(compositor, programHost(process.argv.slice(2), compositor.path));
-  const difference = await play(vector, stage);
-  console.log(`${difference ? 'FAILED' : 'ok    '}  ${vector.name}`);
-  if (!difference) continue;
-  failed++;
-  console.log(JSON.stringify(difference, null, 1));
+  const differences = await play(vector, stage);
+  console.log(`${differences.length > 0 ? 'FAILED' : 'ok    '}  ${vector.name}`);
+  if (differences.length > 0) failed++;
+  for (const { number, actual } of differences)
+    console.log(JSON.stringify({ number, expected: vector.steps[number], actual }, null, 1));
 }
 process.exitCode = failed > 0 ? 1 : 0;

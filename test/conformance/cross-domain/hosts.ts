@@ -10,7 +10,7 @@ import { OPEN_POLICY } from '../../../server/cross-domain/wayland/policy.ts';
 import { GpuFault } from '../../../server/gpu/fault.ts';
 import { fakeResource } from '../../support/fake-resource.ts';
 import { fakeBuffer } from '../../support/guest-channel.ts';
-import type { HostSide } from './kit.ts';
+import { type HostSide, PATIENCE_MS } from './kit.ts';
 
 /** Our host side, without a device around it. */
 export function ourHost(compositorPath: string): HostSide {
@@ -111,7 +111,10 @@ export function programHost(command: readonly string[], compositorPath: string):
     },
     async close() {
       child.stdin.end();
+      // One that is caught in a command does not notice.
+      const late = setTimeout(() => child.kill('SIGKILL'), PATIENCE_MS);
       await closed;
+      clearTimeout(late);
     },
   };
 }

@@ -2,9 +2,9 @@
  * Vectors for the host side of the cross-domain channel: what a guest and a compositor do, and the bytes that the host
  * side must answer with. `play` runs one against any host side, `Recorder` writes one. README.md has the format.
  */
-import { closeSync, fstatSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, readSync, writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createMemfd, createPipe } from '../../../native/index.ts';
+import { createMemfd, createPipe, setNonBlocking } from '../../../native/index.ts';
 import { FakeCompositor } from '../../support/guest-channel.ts';
 
 /** What can be done to a host side: the guest's end of one context, which finds its compositor at a path given before. */
@@ -22,8 +22,11 @@ export interface HostSide {
   close(): Promise<void>;
 }
 
-/** Descriptors that the compositor sends: memory of so many bytes, or the end of a pipe to write to. */
-export type SentFd = { readonly memoryBytes: number; readonly fill: number } | 'pipe';
+/**
+ * Descriptors that the compositor sends: memory of so many bytes, the end of a pipe to write to, or the end to read from,
+ * which means nothing to a guest.
+ */
+export type SentFd = { readonly memoryBytes: number; readonly fill: number } | 'pipe' | 'pipe to read';
 
 export type Step =
   | { readonly do: 'attach ring'; readonly id: number; readonly sizeBytes: number }
@@ -51,6 +54,26 @@ export type Step =
       readonly fdSizes: readonly number[];
     }
   | { readonly do: 'compositor writes'; readonly hex: string; readonly fds: readonly SentFd[] }
+  | {
+      /** The memory behind a descriptor that it has read: which one, counted from 0, and the bytes at its beginning. */
+      readonly do: 'compositor looks';
+      readonly fd: number;
+      readonly hex: string;
+    }
+  | {
+      /** Writes into a pipe that it has read, counted like that, and closes it. */
+      readonly do: 'compositor fills';
+      readonly fd: number;
+      readonly bytes: number;
+      readonly fill: number;
+    }
+  | {
+      /** What comes out of a pipe that it has sent: which one, counted from 0. */
+      readonly do: 'compositor drains';
+      readonly pipe: number;
+      readonly hex: string;
+      readonly hasEnded: boolean;
+    }
   | { readonly do: 'compositor leaves' };
 
 export interface Vector {
@@ -66,8 +89,10 @@ const messageIn = (ring: Uint8Array): Uint8Array => {
   return ring.subarray(0, word(0) === 5 ? 352 + word(12) : 24 + word(16));
 };
 const QUERY_ANSWER_BYTES = 64;
-const PATIENCE_MS = 2000;
+export const PATIENCE_MS = 2000;
 const VAIN_MS = 100;
+/** In place of a descriptor that has been closed. */
+const GONE = -1;
 
 /** A host side, a compositor, and what they do. Every verb returns what came back. */
 export class Stage implements AsyncDisposable {
@@ -76,7 +101,9 @@ export class Stage implements AsyncDisposable {
   #socket: number | undefined;
   /** A poll that has not passed yet. */
   #pending: Promise<Uint8Array> | undefined;
-  readonly #fds: number[] = [];
+  /** Descriptors that have come, and ends of pipes whose other ends have gone, in their order. */
+  readonly #received: number[] = [];
+  readonly #pipes: number[] = [];
 
   constructor(compositor: FakeCompositor, host: HostSide) {
     this.compositor = compositor;
@@ -84,27 +111,25 @@ export class Stage implements AsyncDisposable {
   }
 
   async query(ringId: number): Promise<string> {
-    return hexOf((await this.host.fence(0, ringId)).subarray(0, QUERY_ANSWER_BYTES));
+    const ring = await inTime(this.host.fence(0, ringId), 'a fence of the query ring does not pass');
+    return hexOf(ring.subarray(0, QUERY_ANSWER_BYTES));
   }
 
-  /** The message that a fence on the channel ring passes with. */
-  async poll(ringId: number): Promise<string> {
-    const passed = this.#pending ?? this.host.fence(1, ringId);
-    this.#pending = undefined;
-    return hexOf(messageIn(await inTime(passed, 'no message')));
-  }
-
-  /** Whether nothing comes. The fence stays, and is the next poll. */
-  async pollInVain(ringId: number): Promise<boolean> {
+  /** The message that a fence on the channel ring passes with; undefined when none has. It stays then, for the next poll. */
+  async poll(ringId: number, patienceMs = PATIENCE_MS): Promise<string | undefined> {
     this.#pending ??= this.host.fence(1, ringId);
-    return await Promise.race([this.#pending.then(() => false), sleep(VAIN_MS, true)]);
+    const ring = await within(this.#pending, patienceMs);
+    if (!ring) return undefined;
+    this.#pending = undefined;
+    return hexOf(messageIn(ring));
   }
 
   async accept(): Promise<void> {
-    this.#socket = await patiently(() => this.compositor.accept(), 'nobody has connected');
+    this.#socket = await patiently(() => this.compositor.accept());
+    if (this.#socket === undefined) throw new Error('nobody has connected');
   }
 
-  /** What the guest has sent, of at least so many bytes. */
+  /** What the guest has sent, up to so many bytes or more. */
   async read(leastBytes: number): Promise<{ hex: string; fdSizes: number[] }> {
     const parts: Buffer[] = [];
     const fdSizes: number[] = [];
@@ -116,19 +141,58 @@ export class Stage implements AsyncDisposable {
       for (const fd of fds) {
         const stat = fstatSync(fd);
         fdSizes.push(stat.isFIFO() ? 0 : stat.size);
-        this.#fds.push(fd);
+        this.#received.push(fd);
       }
       return length >= leastBytes ? true : undefined;
-    }, `${leastBytes} bytes have not come`);
+    });
     return { hex: hexOf(Buffer.concat(parts)), fdSizes };
+  }
+
+  look(fd: number, lengthBytes: number): string {
+    const bytes = Buffer.alloc(lengthBytes);
+    return hexOf(bytes.subarray(0, readSync(this.#fd(this.#received, fd), bytes, 0, lengthBytes, 0)));
+  }
+
+  fill(fd: number, bytes: Uint8Array): void {
+    const pipe = this.#fd(this.#received, fd);
+    if (writeSync(pipe, bytes) !== bytes.length) throw new Error('the pipe is full');
+    closeSync(pipe);
+    this.#received[fd] = GONE;
+  }
+
+  /** What has come through a pipe, up to so many bytes or its end. */
+  async drain(
+    pipe: number,
+    leastBytes: number,
+    untilEnd: boolean,
+  ): Promise<{ hex: string; hasEnded: boolean }> {
+    const fd = this.#fd(this.#pipes, pipe);
+    const parts: Uint8Array[] = [];
+    let [length, hasEnded] = [0, false];
+    await patiently(() => {
+      for (let part = readPipe(fd); part && !hasEnded; part = readPipe(fd)) {
+        parts.push(part);
+        length += part.length;
+        hasEnded = part.length === 0;
+      }
+      return hasEnded || (length >= leastBytes && !untilEnd) ? true : undefined;
+    });
+    return { hex: hexOf(Buffer.concat(parts)), hasEnded };
+  }
+
+  #fd(list: readonly number[], at: number): number {
+    const fd = list[at] ?? GONE;
+    if (fd === GONE) throw new Error(`there is no descriptor ${at}`);
+    return fd;
   }
 
   write(hex: string, fds: readonly SentFd[]): void {
     const made = fds.map((kind) => {
-      if (kind === 'pipe') {
+      if (kind === 'pipe' || kind === 'pipe to read') {
         const [read, write] = createPipe();
-        this.#fds.push(read);
-        return write;
+        setNonBlocking(read);
+        this.#pipes.push(kind === 'pipe' ? read : write);
+        return kind === 'pipe' ? write : read;
       }
       const fd = createMemfd('vector', kind.memoryBytes);
       writeSync(fd, Buffer.alloc(kind.memoryBytes, kind.fill));
@@ -145,53 +209,79 @@ export class Stage implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.host.close();
-    for (const fd of this.#fds.splice(0)) closeSync(fd);
+    for (const fd of [...this.#received.splice(0), ...this.#pipes.splice(0)]) if (fd !== GONE) closeSync(fd);
     this.compositor[Symbol.dispose]();
   }
 }
 
-async function patiently<T>(look: () => T | undefined, complaint: string): Promise<T> {
+/** What `look` finds, as soon as it does; undefined when it does not. */
+async function patiently<T>(look: () => T | undefined): Promise<T | undefined> {
   for (const deadline = Date.now() + PATIENCE_MS; Date.now() < deadline; await sleep(1)) {
     const found = look();
     if (found !== undefined) return found;
   }
-  throw new Error(complaint);
+  return look();
 }
 
-async function inTime<T>(promise: Promise<T>, complaint: string): Promise<T> {
-  const late = new AbortController();
+/** What a promise comes to; undefined when it takes too long. */
+async function within<T>(promise: Promise<T>, patienceMs: number): Promise<T | undefined> {
+  const early = new AbortController();
   try {
-    const alarm = sleep(PATIENCE_MS, undefined, { signal: late.signal }).then(() => {
-      throw new Error(complaint);
-    });
-    alarm.catch(() => {});
-    return await Promise.race([promise, alarm]);
+    return await Promise.race([
+      promise,
+      sleep(patienceMs, undefined, { signal: early.signal }).catch(() => undefined),
+    ]);
   } finally {
-    late.abort();
+    early.abort();
   }
 }
 
-/** Does a step. Returns it with what really came back. */
+async function inTime<T>(promise: Promise<T>, complaint: string): Promise<T> {
+  const come = promise.then((value) => [value] as const);
+  const got = await within(come, PATIENCE_MS);
+  if (!got) throw new Error(complaint);
+  return got[0];
+}
+
+/** What is in a pipe: nothing at its end, undefined where nothing has come yet. */
+function readPipe(fd: number): Uint8Array | undefined {
+  const bytes = Buffer.alloc(65_536);
+  try {
+    return bytes.subarray(0, readSync(fd, bytes));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+    return undefined;
+  }
+}
+
+/**
+ * Does a step. Returns it with what really came back: another step, where a message came that should not, or none did.
+ * Throws where there is nothing to go on with.
+ */
 async function perform(stage: Stage, step: Step): Promise<Step> {
   const { host } = stage;
+  const answered = <T>(promise: Promise<T>) => inTime(promise, 'the host side does not answer');
   switch (step.do) {
     case 'attach ring':
-      await host.attachRing(step.id, step.sizeBytes);
+      await answered(host.attachRing(step.id, step.sizeBytes));
       return step;
     case 'attach buffer':
-      await host.attachBuffer(step.id, step.sizeBytes, step.fill);
+      await answered(host.attachBuffer(step.id, step.sizeBytes, step.fill));
       return step;
     case 'submit':
-      return { ...step, isGood: await host.submit(bytesOf(step.hex)) };
+      return { ...step, isGood: await answered(host.submit(bytesOf(step.hex))) };
     case 'query':
       return { ...step, hex: await stage.query(step.ringId) };
-    case 'poll':
-      return { ...step, hex: await stage.poll(step.ringId) };
-    case 'poll in vain':
-      if (!(await stage.pollInVain(step.ringId))) throw new Error('a message came');
-      return step;
+    case 'poll': {
+      const hex = await stage.poll(step.ringId);
+      return hex === undefined ? { do: 'poll in vain', ringId: step.ringId } : { ...step, hex };
+    }
+    case 'poll in vain': {
+      const hex = await stage.poll(step.ringId, VAIN_MS);
+      return hex === undefined ? step : { do: 'poll', ringId: step.ringId, hex };
+    }
     case 'create blob': {
-      const bytes = await host.createBlob(step.id, step.sizeBytes);
+      const bytes = await answered(host.createBlob(step.id, step.sizeBytes));
       return { ...step, hex: bytes ? hexOf(bytes) : null };
     }
     case 'compositor accepts':
@@ -202,6 +292,13 @@ async function perform(stage: Stage, step: Step): Promise<Step> {
     case 'compositor writes':
       stage.write(step.hex, step.fds);
       return step;
+    case 'compositor looks':
+      return { ...step, hex: stage.look(step.fd, step.hex.length / 2) };
+    case 'compositor fills':
+      stage.fill(step.fd, new Uint8Array(step.bytes).fill(step.fill));
+      return step;
+    case 'compositor drains':
+      return { ...step, ...(await stage.drain(step.pipe, step.hex.length / 2, step.hasEnded)) };
     case 'compositor leaves':
       stage.leave();
       return step;
@@ -210,25 +307,35 @@ async function perform(stage: Stage, step: Step): Promise<Step> {
   }
 }
 
-/** Plays a vector. Returns the first step that went otherwise, with what it should have been; undefined when none did. */
-export async function play(
-  vector: Vector,
-  stage: Stage,
-): Promise<{ readonly number: number; readonly expected: Step; readonly actual: Step | string } | undefined> {
+/** A step that went otherwise: its number from 0, and what really came back, or why the vector ends with it. */
+export interface Difference {
+  readonly number: number;
+  readonly actual: Step | string;
+}
+
+/** Plays a vector to its end, or to the first step that cannot be done. Returns all steps that went otherwise. */
+export async function play(vector: Vector, stage: Stage): Promise<Difference[]> {
+  const differences: Difference[] = [];
   for (const [number, expected] of vector.steps.entries()) {
     try {
       const actual = await perform(stage, expected);
-      if (JSON.stringify(actual) !== JSON.stringify(expected)) return { number, expected, actual };
+      if (JSON.stringify(actual) !== JSON.stringify(expected)) differences.push({ number, actual });
     } catch (error) {
-      return { number, expected, actual: (error as Error).message };
+      return [...differences, { number, actual: (error as Error).message }];
     }
   }
-  return undefined;
+  return differences;
 }
 
 /** Performs steps of which only the doing is known, and keeps what came back: the vector. */
 export async function record(name: string, script: readonly Step[], stage: Stage): Promise<Vector> {
   const steps: Step[] = [];
-  for (const step of script) steps.push(await perform(stage, step));
+  for (const [number, step] of script.entries()) {
+    const done = await perform(stage, step);
+    const lengthOf = (one: Step) => ('hex' in one && one.hex ? one.hex.length : 0);
+    if (done.do !== step.do || lengthOf(done) < lengthOf(step))
+      throw new Error(`${name}, step ${number}: ${JSON.stringify(step)} was ${JSON.stringify(done)}`);
+    steps.push(done);
+  }
   return { name, steps };
 }

@@ -5,6 +5,6 @@ import type { Vector } from './kit.ts';
 export function readVectors(): Vector[] {
   const folder = new URL('vectors/', import.meta.url);
   return readdirSync(folder)
-    .sort()
-    .map((file) => JSON.parse(readFileSync(new URL(file, folder), 'utf8')));
+    .map((file): Vector => JSON.parse(readFileSync(new URL(file, folder), 'utf8')))
+    .sort((one, other) => (one.name < other.name ? -1 : 1));
 }
