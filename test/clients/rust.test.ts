@@ -2,31 +2,32 @@
  * The server under the `vfio_user` crate, the client that cloud-hypervisor links: ten guests, one after the other, with
  * a driver, a picture and a hard end each. The program is in `rust/`; this side looks at the server while it runs.
  */
-import { execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { closeSync, mkdtempSync, openSync, readFileSync, readSync, rmSync, writeSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
 import { beforeAll, expect, test } from 'vitest';
 import { InputServer } from '../../server/input-server.ts';
-import { cachePath } from '../../tools/testbed/cache.ts';
 import { comparePictures, isBlack, paintPicture } from '../../tools/testbed/pictures.ts';
 import { type Server, startServer } from '../../tools/testbed/server.ts';
+import { buildCrate, type Crate, programOf } from '../support/cargo.ts';
 import { openFds, recordingLog } from '../support/fake-client.ts';
 
-const crateFolder = fileURLToPath(new URL('rust', import.meta.url));
-const targetFolder = cachePath('rust');
-const program = `${targetFolder}/release/vfio-user-client`;
-/** `rust-version` of Cargo.toml. */
-const oldestCargo = [1, 85] as const;
+const crate: Crate = {
+  name: 'the vfio_user crate',
+  folder: fileURLToPath(new URL('rust', import.meta.url)),
+  target: 'rust',
+  program: 'vfio-user-client',
+  shown: /^(vfio.user|vfio-bindings|vm-memory|vmm-sys-util)$/,
+};
 const refusedPerGuest = 3;
 
 let whyNot: string | undefined;
 
 beforeAll(async () => {
-  whyNot = await buildProgram();
+  whyNot = await buildCrate(crate);
 });
 
 test('ten guests of cloud-hypervisor, with a host-visible window', { timeout: 300_000 }, async ({ skip }) => {
@@ -129,7 +130,7 @@ async function runProgram(
   looks: Readonly<Record<string, Look>>,
   log: () => readonly string[] = () => [],
 ): Promise<string[]> {
-  const child = spawn(program, arguments_, { stdio: ['pipe', 'pipe', 'inherit'] });
+  const child = spawn(programOf(crate), arguments_, { stdio: ['pipe', 'pipe', 'inherit'] });
   const ended = new Promise<number | null>((resolve) => {
     child.on('error', () => resolve(null));
     child.on('close', resolve);
@@ -210,45 +211,4 @@ function windowWord(server: Server, offset: number, value?: bigint): bigint {
   }
   closeSync(fd);
   return bytes.readBigUInt64LE();
-}
-
-/** Returns why there is no program; throws when there could be one. */
-async function buildProgram(): Promise<string | undefined> {
-  const found = await cargo('--version').catch(() => '');
-  const [, major, minor] = /^cargo (\d+)\.(\d+)/.exec(found) ?? [];
-  if (!major) return unavailable('there is no cargo');
-  if (Number(major) === oldestCargo[0] && Number(minor) < oldestCargo[1]) {
-    return unavailable(`${found.trim()} is too old, ${oldestCargo.join('.')} is needed`);
-  }
-  try {
-    await cargo('fetch', '--locked');
-  } catch (error) {
-    const { stderr = '' } = error as { stderr?: string };
-    if (/lock file|manifest/.test(stderr)) throw error;
-    return unavailable(`the crates cannot be had: ${/^error: .*/m.exec(stderr)?.[0] ?? error}`);
-  }
-  const start = performance.now();
-  await cargo('build', '--release', '--locked', '--offline', '--target-dir', targetFolder);
-  const seconds = ((performance.now() - start) / 1000).toFixed(1);
-  console.log(`${found.trim()}, built in ${seconds} s: ${crateVersions().join(', ')}`);
-  return undefined;
-}
-
-function unavailable(reason: string): string {
-  console.warn(`SKIPPED the vfio_user crate: ${reason}`);
-  return reason;
-}
-
-async function cargo(...args: string[]): Promise<string> {
-  const { stdout } = await promisify(execFile)('cargo', args, { cwd: crateFolder });
-  return stdout;
-}
-
-/** The crates of rust-vmm in Cargo.lock. */
-function crateVersions(): string[] {
-  const lock = readFileSync(`${crateFolder}/Cargo.lock`, 'utf8');
-  const packages = lock.matchAll(
-    /^name = "(vfio.user|vfio-bindings|vm-memory|vmm-sys-util)"\nversion = "(.*)"$/gm,
-  );
-  return Array.from(packages, ([, name, version]) => `${name} ${version}`);
 }

@@ -90,7 +90,6 @@ const messageIn = (ring: Uint8Array): Uint8Array => {
 };
 const QUERY_ANSWER_BYTES = 64;
 export const PATIENCE_MS = 2000;
-const VAIN_MS = 100;
 /** In place of a descriptor that has been closed. */
 const GONE = -1;
 
@@ -98,6 +97,8 @@ const GONE = -1;
 export class Stage implements AsyncDisposable {
   readonly compositor: FakeCompositor;
   readonly host: HostSide;
+  readonly vainMs: number;
+  readonly answerMs: number;
   #socket: number | undefined;
   /** A poll that has not passed yet. */
   #pending: Promise<Uint8Array> | undefined;
@@ -105,13 +106,23 @@ export class Stage implements AsyncDisposable {
   readonly #received: number[] = [];
   readonly #pipes: number[] = [];
 
-  constructor(compositor: FakeCompositor, host: HostSide) {
+  /**
+   * `vainMs` is how long a message that should not come is waited for: long enough for one that will come all the same.
+   * `answerMs` is for the answer to a call, of a program that may still be starting.
+   */
+  constructor(compositor: FakeCompositor, host: HostSide, { vainMs = 100, answerMs = 20_000 } = {}) {
     this.compositor = compositor;
     this.host = host;
+    this.vainMs = vainMs;
+    this.answerMs = answerMs;
   }
 
   async query(ringId: number): Promise<string> {
-    const ring = await inTime(this.host.fence(0, ringId), 'a fence of the query ring does not pass');
+    const ring = await inTime(
+      this.host.fence(0, ringId),
+      PATIENCE_MS,
+      'a fence of the query ring does not pass',
+    );
     return hexOf(ring.subarray(0, QUERY_ANSWER_BYTES));
   }
 
@@ -236,9 +247,9 @@ async function within<T>(promise: Promise<T>, patienceMs: number): Promise<T | u
   }
 }
 
-async function inTime<T>(promise: Promise<T>, complaint: string): Promise<T> {
+async function inTime<T>(promise: Promise<T>, patienceMs: number, complaint: string): Promise<T> {
   const come = promise.then((value) => [value] as const);
-  const got = await within(come, PATIENCE_MS);
+  const got = await within(come, patienceMs);
   if (!got) throw new Error(complaint);
   return got[0];
 }
@@ -260,7 +271,8 @@ function readPipe(fd: number): Uint8Array | undefined {
  */
 async function perform(stage: Stage, step: Step): Promise<Step> {
   const { host } = stage;
-  const answered = <T>(promise: Promise<T>) => inTime(promise, 'the host side does not answer');
+  const answered = <T>(promise: Promise<T>) =>
+    inTime(promise, stage.answerMs, 'the host side does not answer');
   switch (step.do) {
     case 'attach ring':
       await answered(host.attachRing(step.id, step.sizeBytes));
@@ -277,7 +289,7 @@ async function perform(stage: Stage, step: Step): Promise<Step> {
       return hex === undefined ? { do: 'poll in vain', ringId: step.ringId } : { ...step, hex };
     }
     case 'poll in vain': {
-      const hex = await stage.poll(step.ringId, VAIN_MS);
+      const hex = await stage.poll(step.ringId, stage.vainMs);
       return hex === undefined ? step : { do: 'poll', ringId: step.ringId, hex };
     }
     case 'create blob': {
