@@ -347,8 +347,10 @@ export class CrossDomainContext implements Context {
     const isGuestBlob = (id: number) => this.#attached.get(id)?.kind === 'guest';
     if (!isGuestBlob(rings.channelRingId))
       fail(`ring ${rings.channelRingId} is no guest blob of this context`);
-    // One that was refused may have ended.
+    // The one before may have been refused, and ended.
     this.#closing = undefined;
+    this.#inbox.length = 0;
+    this.#inboxBytes = 0;
     this.#channelRingId = rings.channelRingId;
     if (!isGuestBlob(rings.queryRingId))
       this.#refuse(channelType, `ring ${rings.queryRingId} is no guest blob of this context`);
@@ -377,6 +379,8 @@ export class CrossDomainContext implements Context {
       fd = wayland.connect();
     } catch (error) {
       this.#disconnect((error as Error).message);
+      this.#stream = undefined;
+      this.#rings = undefined;
       fail(`no compositor: ${(error as Error).message}`);
     }
     this.#channel = new Channel(fd, {

@@ -148,6 +148,16 @@ export const SCRIPTS: Readonly<Record<string, readonly Step[]>> = {
     { do: 'compositor accepts' },
     ...works,
   ],
+  'init-other-channel-ends': [
+    ring(QUERY),
+    ring(CHANNEL),
+    init(QUERY, CHANNEL, 0x10),
+    poll,
+    poll,
+    init(QUERY, CHANNEL, 1),
+    { do: 'compositor accepts' },
+    ...works,
+  ],
   'init-without-rings': [
     init(QUERY, CHANNEL, 1),
     ring(QUERY),

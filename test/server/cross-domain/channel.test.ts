@@ -2,7 +2,7 @@
  * The channel to a compositor, with one that does what the test says. The names in brackets are those of the list of
  * acceptance tests that the project keeps.
  */
-import { closeSync, constants, ftruncateSync, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, constants, ftruncateSync, openSync, readSync, renameSync, writeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import { createEventfd, createMemfd, createPipe, socketPair } from '../../../native/index.ts';
@@ -167,6 +167,21 @@ describe('INIT', () => {
     ]);
     expect(await guest.isSilent()).toBe(true);
     expect(() => guest.context.submit(sendCommand(text('abcd')))).toThrow('there is no channel');
+  });
+
+  test('is heard once there is a compositor, and says nothing of the end before', async () => {
+    using compositor = new FakeCompositor();
+    using guest = new GuestChannel(compositor.path);
+    renameSync(compositor.path, `${compositor.path}-away`);
+    expect(() => guest.init()).toThrow('no compositor: connect: ENOENT');
+    renameSync(`${compositor.path}-away`, compositor.path);
+    guest.init();
+    const socket = compositor.accept()!;
+    guest.context.submit(sendCommand(text('abcd')));
+    expect(take(socket).data.toString()).toBe('abcd');
+    FakeCompositor.send(socket, text('efgh'));
+    const [message] = await guest.messages(1);
+    expect(Buffer.from(message!.data).toString()).toBe('efgh');
   });
 
   test('of a channel of type none has polls that wait until the end (I5)', async () => {
