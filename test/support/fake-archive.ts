@@ -107,6 +107,15 @@ const ordinary: readonly Package[] = [
     'sway-backgrounds',
   ].map((name) => ({ name, files: { [`/usr/share/${name}`]: '' } })),
   { name: 'foot', files: { '/usr/bin/foot': script('') } },
+  { name: 'libwayland-dev', files: { '/usr/share/wayland/wayland.xml': '' } },
+  {
+    name: 'wayland-protocols',
+    files: { '/usr/share/wayland-protocols/stable/viewporter/viewporter.xml': '' },
+  },
+  ...['plasma-wayland-protocols', 'librust-wayland-protocols-wlr-dev'].map((name) => ({
+    name,
+    files: { [`/usr/share/${name}/one.xml`]: '' },
+  })),
 ];
 
 /** By suite and component. */

@@ -91,6 +91,13 @@ const parts = [
     beside: 'kernel-6.12',
     sources: ordinary('trixie', 'forky', 'sid'),
   },
+  {
+    part: 'protocols',
+    package: 'wayland-protocols',
+    holds: 'versions',
+    beside: 'kernel-6.12',
+    sources: ordinary('sid', 'forky', 'trixie'),
+  },
 ];
 
 /** What a person reads as the reason. */

@@ -17,7 +17,8 @@ export type Part =
   | 'ovmf'
   | 'igt'
   | 'compositors'
-  | 'desktop';
+  | 'desktop'
+  | 'protocols';
 
 /** The guest kernels there are. */
 export type KernelName = '6.12' | 'newest';
