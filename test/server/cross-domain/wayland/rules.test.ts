@@ -60,7 +60,7 @@ describe('globals', () => {
     );
     expect(connection.counters.globalsCapped).toBe(1);
     const known = atRegistry().host(event('wl_registry.global', REGISTRY, 1, 'wl_shm', 77));
-    expect(hex(forwarded(known)).slice(-8)).toBe('02000000');
+    expect(hex(forwarded(known)).slice(-8)).toBe('03000000');
   });
 
   test('binding a hidden one by its name is refused as a compositor refuses a wrong name', () => {

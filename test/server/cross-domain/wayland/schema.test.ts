@@ -22,21 +22,12 @@ describe('the tables', () => {
     expect(opcodes('xdg_toplevel.set_title', 'xdg_toplevel.set_app_id')).toEqual([2, 3]);
   });
 
-  test('messages with descriptors', () => {
-    const paths = [...INTERFACES.values()].flatMap(({ name, requests, events }) => [
-      ...requests.filter(({ fdCount }) => fdCount > 0).map((message) => `${name}.${message.name}`),
-      ...events.filter(({ fdCount }) => fdCount > 0).map((message) => `${name}.${message.name} (event)`),
-    ]);
-    expect(paths.sort()).toEqual([
-      'wl_data_offer.receive',
-      'wl_data_source.send (event)',
-      'wl_keyboard.keymap (event)',
-      'wl_shm.create_pool',
-      'zwp_linux_buffer_params_v1.add',
-      'zwp_linux_dmabuf_feedback_v1.format_table (event)',
-      'zwp_primary_selection_offer_v1.receive',
-      'zwp_primary_selection_source_v1.send (event)',
-    ]);
+  test('every stable, staging and unstable protocol is in them, and those of wlroots', () => {
+    const versions = (...names: string[]) => names.map((name) => interfaceNamed(name).version);
+    expect(versions('wl_surface', 'xdg_toplevel', 'zwp_tablet_pad_dial_v2')).toEqual([7, 7, 2]);
+    expect(versions('ext_image_copy_capture_session_v1', 'wp_fifo_v1', 'xdg_session_v1')).toEqual([1, 1, 1]);
+    expect(versions('zxdg_exported_v1', 'zwp_text_input_v3', 'zxdg_popup_v6')).toEqual([1, 2, 1]);
+    expect(versions('zwlr_layer_surface_v1', 'org_kde_kwin_server_decoration')).toEqual([5, 1]);
   });
 
   test('whatever a message makes is in the tables', () => {
@@ -52,6 +43,7 @@ describe('the tables', () => {
   });
 
   test('globals are what no message makes', () => {
+    expect(GLOBALS.has('wp_image_description_reference_v1')).toBe(false);
     expect(GLOBALS.has('wl_shm')).toBe(true);
     expect(GLOBALS.has('wl_display')).toBe(false);
     expect(GLOBALS.has('wl_registry')).toBe(false);
