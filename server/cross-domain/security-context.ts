@@ -11,13 +11,7 @@ import { viewOf } from '../wire.ts';
 import { Channel } from './channel.ts';
 import { eventNamed, type MessageSpec, requestNamed } from './wayland/schema.ts';
 import { Cutter } from './wayland/stream.ts';
-import {
-  type Argument,
-  type ArgumentKind,
-  decodeArguments,
-  encodeMessage,
-  WL_DISPLAY_ID,
-} from './wayland/wire.ts';
+import { type Argument, decodeArguments, encodeMessage, WL_DISPLAY_ID } from './wayland/wire.ts';
 
 const MANAGER = 'wp_security_context_manager_v1';
 const ENGINE = 'vfio-user-gpu';
@@ -32,18 +26,16 @@ const GET_REGISTRY = requestNamed('wl_display.get_registry');
 const BIND = requestNamed('wl_registry.bind');
 const ERROR = eventNamed('wl_display.error');
 const GLOBAL = eventNamed('wl_registry.global');
-/** The manager and what it makes are not in the tables of `wayland/`: guests must never know them. */
-const CREATE_LISTENER = 1;
-const SET_SANDBOX_ENGINE = 1;
-const SET_APP_ID = 2;
-const SET_INSTANCE_ID = 3;
-const COMMIT = 4;
+const CREATE_LISTENER = requestNamed(`${MANAGER}.create_listener`);
+const SET_SANDBOX_ENGINE = requestNamed('wp_security_context_v1.set_sandbox_engine');
+const SET_APP_ID = requestNamed('wp_security_context_v1.set_app_id');
+const SET_INSTANCE_ID = requestNamed('wp_security_context_v1.set_instance_id');
+const COMMIT = requestNamed('wp_security_context_v1.commit');
 
 const BACKLOG = 64;
 
 const encode = ({ opcode, args }: MessageSpec, id: number, values: Argument[]) =>
   encodeMessage(id, opcode, args, values);
-const shapes = (...kinds: ArgumentKind[]) => kinds.map((kind) => ({ kind, nullable: false }));
 /** What `connectUnix` says of a listener that nobody has any more. */
 const NOBODY_THERE: readonly string[] = ['ECONNREFUSED', 'ENOENT'];
 
@@ -171,11 +163,11 @@ export class SecurityContext implements Disposable {
     }
     const messages = [
       encode(BIND, REGISTRY, [name, MANAGER, 1, MANAGER_ID]),
-      encodeMessage(MANAGER_ID, CREATE_LISTENER, shapes('new_id'), [CONTEXT_ID]),
-      encodeMessage(CONTEXT_ID, SET_SANDBOX_ENGINE, shapes('string'), [ENGINE]),
-      encodeMessage(CONTEXT_ID, SET_APP_ID, shapes('string'), [ENGINE]),
-      encodeMessage(CONTEXT_ID, SET_INSTANCE_ID, shapes('string'), [String(process.pid)]),
-      encodeMessage(CONTEXT_ID, COMMIT, [], []),
+      encode(CREATE_LISTENER, MANAGER_ID, [CONTEXT_ID, null, null]),
+      encode(SET_SANDBOX_ENGINE, CONTEXT_ID, [ENGINE]),
+      encode(SET_APP_ID, CONTEXT_ID, [ENGINE]),
+      encode(SET_INSTANCE_ID, CONTEXT_ID, [String(process.pid)]),
+      encode(COMMIT, CONTEXT_ID, []),
       encode(SYNC, WL_DISPLAY_ID, [MADE_CALLBACK]),
     ];
     channel.send(
