@@ -10,6 +10,7 @@
  *   wayland drag MIME FILE                         drags a file out of its window, and leaves when it has been dropped
  *   wayland drop MIME FILE                         waits for something to be dropped, and reads it into a file
  *   wayland resize COUNT                           gives a window so many buffers, one after the other
+ *   wayland tablet                                 asks for the tablets of a seat, and for who draws the frame of a window
  *
  * A window asks the host for pictures, one named each of: window, frames, damage, scribble. For each it prints "@@SHOT
  * name" and waits for a line. --stay: does what the compositor asks for until the connection ends. Whoever is told of
@@ -78,6 +79,7 @@ enum kind {
   KEYBOARD,
   DATA_DEVICE,
   DATA_SOURCE,
+  DECORATION,
   KIND_COUNT,
 };
 
@@ -102,9 +104,9 @@ static uint32_t global_count;
 
 static struct {
   uint32_t capabilities, enter_serial, keyboard_count;
-  bool configured, has_keymap, cancelled, dropped, finished;
+  bool configured, has_keymap, cancelled, dropped, finished, has_mode;
   struct blob keymap;
-  uint32_t keymap_format, keymap_size;
+  uint32_t keymap_format, keymap_size, decoration_mode;
   uint32_t selection, send_pipe, button_serial, drag_serial, drag_offer;
   char offered[1024];
 } seen;
@@ -212,6 +214,10 @@ static void handle(uint32_t object, uint32_t opcode, const uint8_t *args) {
       break;
     case DATA_SOURCE << 8 | 4:
       seen.finished = true;
+      break;
+    case DECORATION << 8 | 0:
+      seen.decoration_mode = word_at(args);
+      seen.has_mode = true;
       break;
   }
 }
@@ -616,10 +622,25 @@ static void run_resize(uint32_t count) {
   printf("WAYLAND resized %u times\n", count);
 }
 
+static void run_tablet(void) {
+  connect_to_compositor();
+  uint32_t seat = bind("wl_seat", 5, SEAT), tablets = bind("zwp_tablet_manager_v2", 2, NOTHING);
+  uint32_t decorations = bind("org_kde_kwin_server_decoration_manager", 1, NOTHING);
+  open_small_window("tablet");
+  uint32_t tablet_seat = new_object(NOTHING);
+  request(tablets, 0, 2, tablet_seat, seat);
+  request(decorations, 0, 2, new_object(DECORATION), window.surface);
+  UNTIL(seen.has_mode);
+  printf("WAYLAND decoration mode=%u\n", seen.decoration_mode);
+  request(tablet_seat, 0, 0);
+  roundtrip();
+  printf("WAYLAND asked for tablets\n");
+}
+
 static void usage(void) {
   fprintf(stderr, "usage: wayland globals | window WIDTHxHEIGHT [--title TEXT] [--frames COUNT] [--damage STEPS]\n"
                   "               [--scribble] [--stay] | keymap [FILE] | paste MIME FILE | copy MIME FILE [SENDS] |\n"
-                  "               drag MIME FILE | drop MIME FILE | resize COUNT\n");
+                  "               drag MIME FILE | drop MIME FILE | resize COUNT | tablet\n");
   exit(2);
 }
 
@@ -654,6 +675,8 @@ int main(int argc, char **argv) {
     run_drop(argv[2], argv[3]);
   } else if (strcmp(command, "resize") == 0 && argc == 3) {
     run_resize((uint32_t)atoi(argv[2]));
+  } else if (strcmp(command, "tablet") == 0 && argc == 2) {
+    run_tablet();
   } else {
     usage();
   }

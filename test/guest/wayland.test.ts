@@ -9,6 +9,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, onTestFailed, test } from 'vitest';
+import { DEFAULT_POLICY } from '../../server/cross-domain/wayland/policy.ts';
 import { assemble, cachePath } from '../../tools/testbed/cache.ts';
 import { type Compositor, type CompositorOptions, startCompositor } from '../../tools/testbed/compositor.ts';
 import {
@@ -192,6 +193,27 @@ test.each([
       expect(client.globals).toContain(name);
       expect(seen).not.toContain(name);
     }
+  });
+});
+
+test('what is harmless in sway is all announced, and a guest asks it for tablets and for the frame of its window', async () => {
+  await run('sway', 'wayland globals && wayland tablet', {}, async ({ compositor, guest }) => {
+    await guest.scriptEnds();
+    const seen = [...guest.serial.matchAll(/^WAYLAND global (\S+) \d+$/gm)].map(([, name]) => name!);
+    using client = await connectToWayland(compositor.socketPath);
+    // The last one is sway's own decision about guests.
+    const allowed = Object.keys(DEFAULT_POLICY.globals).filter((name) => name !== 'zxdg_output_manager_v1');
+    expect([...new Set(seen)].sort()).toEqual(client.globals.filter((name) => allowed.includes(name)).sort());
+    for (const name of [
+      'zwp_tablet_manager_v2',
+      'org_kde_kwin_server_decoration_manager',
+      'zxdg_exporter_v1',
+    ])
+      expect(seen).toContain(name);
+    expect(seen).not.toContain('ext_idle_notifier_v1');
+    // 2 is what the compositor of this test is set to: it draws the frames.
+    expect(guest.serial).toContain('WAYLAND decoration mode=2\n');
+    expect(guest.serial).toContain('WAYLAND asked for tablets\n');
   });
 });
 
