@@ -75,6 +75,8 @@ const GLOBALS = [
   ['wl_output', 4],
   ['wp_viewporter', 1],
   ['zwp_primary_selection_device_manager_v1', 1],
+  ['zwp_tablet_manager_v2', 2],
+  ['xdg_toplevel_tag_manager_v1', 1],
 ] as const;
 /** The compositor announces it, and the policy hides it. */
 const FORBIDDEN = ['zwlr_screencopy_manager_v1', 3] as const;
