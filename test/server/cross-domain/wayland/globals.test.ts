@@ -269,6 +269,43 @@ describe('tablets', () => {
   });
 });
 
+describe.each([
+  ['v1', 'export', 'import'],
+  ['v2', 'export_toplevel', 'import_toplevel'],
+])('windows as parents of others, %s', (version, exportName, importName) => {
+  test('a handle of one program is what another one names', () => {
+    const [exporter, importer] = [`zxdg_exporter_${version}`, `zxdg_importer_${version}`];
+    const { guest, host } = bindAll(['wl_compositor', exporter, importer]);
+    guest(request('wl_compositor.create_surface', COMPOSITOR, SURFACE));
+    const exported = request(`${exporter}.${exportName}`, 11, 110, SURFACE);
+    expect(forwarded(guest(exported))).toEqual(exported);
+    const handle = event(`zxdg_exported_${version}.handle`, 110, 'abc');
+    expect(forwarded(host(handle))).toEqual(handle);
+    const used = join(
+      request(`${importer}.${importName}`, 12, 111, 'abc'),
+      request(`zxdg_imported_${version}.set_parent_of`, 111, SURFACE),
+    );
+    expect(forwarded(guest(used))).toEqual(used);
+    const gone = event(`zxdg_imported_${version}.destroyed`, 111);
+    expect(forwarded(host(gone))).toEqual(gone);
+  });
+});
+
+test('who draws the frame of a window is settled between guest and compositor, in the way of KWin', () => {
+  const manager = 'org_kde_kwin_server_decoration_manager';
+  const { guest, host } = bindAll(['wl_compositor', manager]);
+  guest(request('wl_compositor.create_surface', COMPOSITOR, SURFACE));
+  const byDefault = event(`${manager}.default_mode`, 11, 2);
+  expect(forwarded(host(byDefault))).toEqual(byDefault);
+  const asked = join(
+    request(`${manager}.create`, 11, 110, SURFACE),
+    request('org_kde_kwin_server_decoration.request_mode', 110, 1),
+  );
+  expect(hex(forwarded(guest(asked)))).toBe('0b000000 00001000 6e000000 64000000 6e000000 01000c00 01000000');
+  const settled = event('org_kde_kwin_server_decoration.mode', 110, 2);
+  expect(forwarded(host(settled))).toEqual(settled);
+});
+
 describe('what windows are called', () => {
   const TOPLEVEL = 300;
   const prefixes = { titlePrefix: '[vm] ', appIdPrefix: 'vm.' };
