@@ -71,6 +71,7 @@ interface Addon {
 
   createMemfd(name: string, lengthBytes: number, sealSize: boolean): number;
   seals(fd: number): number;
+  openMode(fd: number): number;
   punchHole(fd: number, offset: number, lengthBytes: number): void;
   nextData(fd: number, offset: number): number | undefined;
   isOpenElsewhere(fd: number): boolean;
@@ -93,8 +94,13 @@ interface Addon {
     guard: boolean,
     dump: boolean,
   ): RegionHandle;
+  reserve(fd: number, lengthBytes: number, writable: boolean, guard: boolean): RegionHandle;
+  fillReserved(region: RegionHandle, fd: number, offset: number, lengthBytes: number): void;
+  dropReserved(region: RegionHandle, offset: number, lengthBytes: number): void;
+  filePageBytes(region: RegionHandle): number;
   chunk(region: RegionHandle, offset: number, lengthBytes: number): ArrayBuffer;
-  unmap(region: RegionHandle, chunks: readonly (ArrayBuffer | undefined)[]): void;
+  detachChunk(chunk: ArrayBuffer): void;
+  unmap(region: RegionHandle, chunks: readonly ArrayBuffer[]): void;
   sigbusCounter(): ArrayBuffer;
   pageBytes(): number;
 
@@ -107,7 +113,8 @@ interface Addon {
     offset: number,
     writable: boolean,
   ): void;
-  removeWindow(space: SpaceHandle, guestAddress: number): void;
+  removeRange(space: SpaceHandle, guestAddress: number, lengthBytes: number): void;
+  windowCount(space: SpaceHandle): number;
   clearSpace(space: SpaceHandle): void;
   closeSpace(space: SpaceHandle): void;
   covers(space: SpaceHandle, guestAddress: number, lengthBytes: number, write: boolean): boolean;
@@ -405,6 +412,12 @@ export function seals(fd: number): number {
   return addon.seals(fd);
 }
 
+/** Whether a shared mapping of what a descriptor is open for can be had: what else may refuse it, mmap says. */
+export function isOpenForMapping(fd: number, writable: boolean): boolean {
+  const mode = addon.openMode(fd);
+  return mode === 2 || (mode === 0 && !writable);
+}
+
 /** Gives the pages of a range back: it reads as zeros afterwards, the length of the file stays. */
 export function punchHole(fd: number, offset: number, lengthBytes: number): void {
   addon.punchHole(fd, offset, lengthBytes);
@@ -539,7 +552,8 @@ export class Mapping implements Disposable {
   readonly lengthBytes: number;
   readonly #handle: RegionHandle;
   readonly #chunkBytes: number;
-  #chunks: (ArrayBuffer | undefined)[] = [];
+  /** Those that were asked for, by index. */
+  readonly #chunks = new Map<number, ArrayBuffer>();
   #closed = false;
 
   /**
@@ -550,6 +564,17 @@ export class Mapping implements Disposable {
     const { offset = 0, lengthBytes, writable = false, guard = false, dump = false, whole = false } = options;
     const handle = addon.map(fd, offset, lengthBytes, writable, guard, dump);
     return new Mapping(handle, lengthBytes, whole ? lengthBytes : CHUNK_BYTES);
+  }
+
+  /**
+   * Takes addresses for a file of `lengthBytes`, of which `fill` maps parts and `drop` takes them away again. Elsewhere
+   * it reads as zeros, and writing ends the process. Of the descriptor only the size of the file's pages is taken.
+   * `guard` is as for `map`, and always on for huge pages, which may run out; core dumps do not include it.
+   * @throws SystemError ENOMEM for more addresses than there are; ENOSPC when all 8192 guards are taken
+   */
+  static reserve(fd: number, options: { lengthBytes: number; writable: boolean; guard: boolean }): Mapping {
+    const { lengthBytes, writable, guard } = options;
+    return new Mapping(addon.reserve(fd, lengthBytes, writable, guard), lengthBytes, CHUNK_BYTES);
   }
 
   private constructor(handle: RegionHandle, lengthBytes: number, chunkBytes: number) {
@@ -564,7 +589,7 @@ export class Mapping implements Disposable {
 
   /** The memory from `index * CHUNK_BYTES` on (chunk 0 is all there is where `whole` was asked for). Always the same ArrayBuffer for the same index. */
   chunk(index: number): ArrayBuffer {
-    return this.#chunks[index] ?? this.#makeChunk(index);
+    return this.#chunks.get(index) ?? this.#makeChunk(index);
   }
 
   /** A view of a range that lies in one chunk, as any of at most CHUNK_OVERLAP_BYTES does. */
@@ -577,12 +602,49 @@ export class Mapping implements Disposable {
     return new Uint8Array(this.chunk(index), offset - index * this.#chunkBytes, lengthBytes);
   }
 
+  /** Size of the pages of the file, which may be huge ones: what `fill` and `drop` count in. */
+  get filePageBytes(): number {
+    return addon.filePageBytes(this.#handle);
+  }
+
+  /**
+   * Maps a part of a file at its place in a mapping that was reserved for it. A descriptor of another file, or a part
+   * beyond its end, is the caller's mistake. Pages that the file does not have yet are not set aside.
+   * @param offset a multiple of `filePageBytes`, as the end is unless it is that of the mapping
+   * @throws SystemError EINVAL outside of the mapping, or of one that was not reserved; EACCES or EPERM when the file
+   *   cannot be mapped this way; ENOMEM for more mappings than a process may have; EBADF when it is closed
+   */
+  fill(fd: number, offset: number, lengthBytes: number): void {
+    addon.fillReserved(this.#handle, fd, offset, lengthBytes);
+  }
+
+  /** Takes a part of the file away, as `fill` gave it, and empties all views of it. @throws SystemError as `fill` */
+  drop(offset: number, lengthBytes: number): void {
+    this.detach(offset, lengthBytes);
+    addon.dropReserved(this.#handle, offset, lengthBytes);
+  }
+
+  /** Empties all views of a range, and of what lies around it; the pages stay, for new views. */
+  detach(offset: number, lengthBytes: number): void {
+    if (this.#chunks.size === 0) return;
+    const first = Math.max(0, Math.floor((offset - CHUNK_OVERLAP_BYTES) / this.#chunkBytes));
+    const end = Math.ceil((offset + lengthBytes) / this.#chunkBytes);
+    // Few were made, or few can be concerned.
+    const candidates = end - first < this.#chunks.size ? indexes(first, end) : [...this.#chunks.keys()];
+    for (const index of candidates) {
+      const chunk = this.#chunks.get(index);
+      if (!chunk || index < first || index >= end) continue;
+      addon.detachChunk(chunk);
+      this.#chunks.delete(index);
+    }
+  }
+
   /** Unmaps, and empties all views. Safe to call twice. */
   close(): void {
     if (this.#closed) return;
-    addon.unmap(this.#handle, this.#chunks);
+    addon.unmap(this.#handle, [...this.#chunks.values()]);
     this.#closed = true;
-    this.#chunks = [];
+    this.#chunks.clear();
   }
 
   [Symbol.dispose](): void {
@@ -599,14 +661,17 @@ export class Mapping implements Disposable {
       index * this.#chunkBytes,
       Math.min(left, this.#chunkBytes + CHUNK_OVERLAP_BYTES),
     );
-    this.#chunks[index] = made;
+    this.#chunks.set(index, made);
     return made;
   }
 }
 
+const indexes = (first: number, end: number) => Array.from({ length: end - first }, (_, i) => first + i);
+
 /**
  * Guest addresses to mappings, for native code: the pixel loops translate here, without JavaScript per page.
- * Windows do not overlap. One over a mapping that was closed reads as if it were not there.
+ * Windows do not overlap; neighbours over neighbouring bytes of one mapping become one. One over a mapping that was closed
+ * reads as if it were not there.
  */
 export class GuestAddressSpace implements Disposable {
   static {
@@ -630,9 +695,14 @@ export class GuestAddressSpace implements Disposable {
     addon.addWindow(this.#handle, guestAddress, lengthBytes, regionOf(mapping), mappingOffset, writable);
   }
 
-  /** Drops the window that starts exactly here. @throws SystemError ENOENT when there is none */
-  remove(guestAddress: number): void {
-    addon.removeWindow(this.#handle, guestAddress);
+  /** Drops what is listed in a range, of which there may be nothing; a window that reaches beyond it stays there. */
+  remove(guestAddress: number, lengthBytes: number): void {
+    addon.removeRange(this.#handle, guestAddress, lengthBytes);
+  }
+
+  /** Of windows that do not go on in another one. */
+  get windowCount(): number {
+    return addon.windowCount(this.#handle);
   }
 
   /** Drops all windows. */

@@ -7,20 +7,49 @@
 
 namespace addon {
 
-int AddressSpace::add(Window window) {
-  const size_t index = indexAfter(window.start);
-  const bool overlapsNext = index < windows_.size() && windows_[index].start - window.start < window.length;
-  const bool overlapsPrevious = index > 0 && windows_[index - 1].contains(window.start);
-  if (overlapsNext || overlapsPrevious) return EEXIST;
-  windows_.insert(windows_.begin() + static_cast<ptrdiff_t>(index), std::move(window));
+int AddressSpace::add(uint64_t start, Window window) {
+  const auto next = windows_.lower_bound(start);
+  if (next != windows_.end() && next->first - start < window.length) return EEXIST;
+  if (next != windows_.begin() && contains(*std::prev(next), start)) return EEXIST;
+  auto added = windows_.emplace_hint(next, start, std::move(window));
+  if (added != windows_.begin() && join(std::prev(added), added)) added = std::prev(next);
+  if (next != windows_.end()) join(added, next);
   return 0;
 }
 
-int AddressSpace::remove(uint64_t start) {
-  const size_t index = indexAfter(start) - 1;
-  if (index >= windows_.size() || windows_[index].start != start) return ENOENT;
-  windows_.erase(windows_.begin() + static_cast<ptrdiff_t>(index));
-  return 0;
+bool AddressSpace::join(Windows::iterator first, Windows::iterator second) {
+  Window& into = first->second;
+  const Window& rest = second->second;
+  const bool goesOn = first->first + into.length == second->first && into.region == rest.region &&
+                      into.offset + into.length == rest.offset && into.writable == rest.writable;
+  if (!goesOn) return false;
+  into.length += rest.length;
+  if (last_ == second) last_ = first;
+  windows_.erase(second);
+  return true;
+}
+
+void AddressSpace::remove(uint64_t start, uint64_t length) {
+  const uint64_t end = start + length;
+  last_ = windows_.end();
+  auto window = windows_.lower_bound(start);
+  if (window != windows_.begin() && contains(*std::prev(window), start)) window = std::prev(window);
+  while (window != windows_.end() && window->first < end) {
+    const uint64_t windowStart = window->first;
+    Window rest = window->second;
+    const uint64_t windowEnd = windowStart + rest.length;
+    if (windowStart < start) {
+      window->second.length = start - windowStart;
+      window++;
+    } else {
+      window = windows_.erase(window);
+    }
+    if (windowEnd <= end) continue;
+    rest.offset += end - windowStart;
+    rest.length = windowEnd - end;
+    windows_.emplace_hint(window, end, std::move(rest));
+    return;
+  }
 }
 
 bool AddressSpace::covers(uint64_t address, uint64_t length, Access access) {
@@ -65,19 +94,27 @@ Napi::Value addWindow(const Napi::CallbackInfo& info) {
     return fail(info.Env(), EINVAL, "add");
   }
   if (writable && !region.writable()) return fail(info.Env(), EACCES, "add");
-  const int failed = space->add({address, length, mapping->region, offset, writable});
+  const int failed = space->add(address, {length, mapping->region, offset, writable});
   return failed ? fail(info.Env(), failed, "add") : Napi::Value();
 }
 
-// removeWindow(space, address)
-Napi::Value removeWindow(const Napi::CallbackInfo& info) {
+// removeRange(space, address, length)
+Napi::Value removeRange(const Napi::CallbackInfo& info) {
   Args args(info);
   AddressSpace* space = openSpace(info, args, "remove");
   if (space == nullptr) return {};
   const uint64_t address = args.integer(1, "guestAddress");
-  if (args.failed()) return {};
-  const int failed = space->remove(address);
-  return failed ? fail(info.Env(), failed, "remove") : Napi::Value();
+  const uint64_t length = args.integer(2, "lengthBytes");
+  if (!args.failed()) space->remove(address, length);
+  return {};
+}
+
+// windowCount(space): number
+Napi::Value windowCount(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const AddressSpace* space = openSpace(info, args, "count");
+  if (space == nullptr) return {};
+  return Napi::Number::New(info.Env(), static_cast<double>(space->count()));
 }
 
 // clearSpace(space)
@@ -149,7 +186,8 @@ Napi::Value writeGuest(const Napi::CallbackInfo& info) {
 void exposeAddressSpaces(Napi::Object exports) {
   expose<makeSpace>(exports, "makeSpace");
   expose<addWindow>(exports, "addWindow");
-  expose<removeWindow>(exports, "removeWindow");
+  expose<removeRange>(exports, "removeRange");
+  expose<windowCount>(exports, "windowCount");
   expose<clearSpace>(exports, "clearSpace");
   expose<closeSpace>(exports, "closeSpace");
   expose<covers>(exports, "covers");

@@ -40,6 +40,16 @@ Napi::Value seals(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), cannotBeSealed ? 0 : seals);
 }
 
+// openMode(fd): number
+Napi::Value openMode(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int fd = args.fd(0);
+  if (args.failed()) return {};
+  const int flags = fcntl(fd, F_GETFL);
+  if (flags < 0) return fail(info.Env(), errno, "fcntl");
+  return Napi::Number::New(info.Env(), flags & O_ACCMODE);
+}
+
 // punchHole(fd, offset, length)
 Napi::Value punchHole(const Napi::CallbackInfo& info) {
   Args args(info);
@@ -84,6 +94,7 @@ Napi::Value isOpenElsewhere(const Napi::CallbackInfo& info) {
 void exposeBuffers(Napi::Object exports) {
   expose<createMemfd>(exports, "createMemfd");
   expose<seals>(exports, "seals");
+  expose<openMode>(exports, "openMode");
   expose<punchHole>(exports, "punchHole");
   expose<nextData>(exports, "nextData");
   expose<isOpenElsewhere>(exports, "isOpenElsewhere");

@@ -1,5 +1,6 @@
 #include "mapping.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 
@@ -21,6 +22,12 @@ static_assert(sizeof(size_t) == 8, "lengths and offsets are 64 bits wide through
 /** Offsets are those of guest pages, also where pages of the host are larger. */
 constexpr uint64_t offsetAlignment = 4096;
 
+/** What a reserved region has where no part of the file is: nothing that could be written, or counts as memory. */
+constexpr int holeFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+constexpr uint64_t hugePageSize = 1 << 21;
+/** No sum of two wraps. More than a process has addresses. */
+constexpr uint64_t maxReservation = uint64_t{1} << 48;
+
 uint64_t roundUp(uint64_t value, uint64_t step) { return (value + step - 1) / step * step; }
 
 /** 0 with errno when the descriptor is none. hugetlbfs maps and unmaps whole huge pages only. */
@@ -40,17 +47,17 @@ bool tooShort(int fd, uint64_t end) {
 }  // namespace
 
 const char* Region::map(const Options& options, std::shared_ptr<Registry> registry) {
-  const uint64_t pageSize = pageSizeOf(options.fd);
-  if (pageSize == 0) return "fstatfs";
-  const uint64_t before = options.offset % pageSize;
-  const uint64_t length = roundUp(before + options.length, pageSize);
+  pageSize_ = pageSizeOf(options.fd);
+  if (pageSize_ == 0) return "fstatfs";
+  const uint64_t before = options.offset % pageSize_;
+  const uint64_t length = roundUp(before + options.length, pageSize_);
   if (options.offset % offsetAlignment != 0 || tooShort(options.fd, options.offset + options.length)) {
     errno = EINVAL;
     return "mmap";
   }
 
-  const int protection = PROT_READ | (options.writable ? PROT_WRITE : 0);
-  void* pages = mmap(nullptr, length, protection, MAP_SHARED, options.fd,
+  writable_ = options.writable;
+  void* pages = mmap(nullptr, length, protection(), MAP_SHARED, options.fd,
                      static_cast<off_t>(options.offset - before));
   if (pages == MAP_FAILED) return "mmap";
 
@@ -60,15 +67,63 @@ const char* Region::map(const Options& options, std::shared_ptr<Registry> regist
   pagesLength_ = length;
   data_ = static_cast<uint8_t*>(pages) + before;
   length_ = options.length;
-  writable_ = options.writable;
-  return protect(options, protection);
+  return protect(options);
 }
 
-const char* Region::protect(const Options& options, int protection) {
+const char* Region::reserve(const Options& options, std::shared_ptr<Registry> registry) {
+  pageSize_ = pageSizeOf(options.fd);
+  if (pageSize_ == 0) return "fstatfs";
+  const uint64_t length = roundUp(options.length, pageSize_);
+  // So that the kernel can use its huge pages where the file has them.
+  const uint64_t alignment = std::max(pageSize_, hugePageSize);
+  void* taken = mmap(nullptr, length + alignment, PROT_READ, holeFlags, -1, 0);
+  if (taken == MAP_FAILED) return "mmap";
+  const auto first = reinterpret_cast<uintptr_t>(taken);
+  const uintptr_t aligned = roundUp(first, alignment);
+  if (aligned > first) munmap(taken, aligned - first);
+  if (aligned < first + alignment) munmap(reinterpret_cast<void*>(aligned + length), first + alignment - aligned);
+
+  registry_ = std::move(registry);
+  registry_->regions.insert(this);
+  pages_ = reinterpret_cast<void*>(aligned);
+  pagesLength_ = length;
+  data_ = static_cast<uint8_t*>(pages_);
+  length_ = options.length;
+  writable_ = options.writable;
+  reserved_ = true;
+  // No huge page is set aside by fill(): one that cannot be had is a fault, also where the file cannot shrink.
+  Options guarded = options;
+  guarded.guard = options.guard || pageSize_ > static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  return protect(guarded);
+}
+
+const char* Region::fill(int fd, uint64_t offset, uint64_t length) { return place(fd, offset, length); }
+
+const char* Region::drop(uint64_t offset, uint64_t length) { return place(-1, offset, length); }
+
+/** Puts the file's pages, or with no file zeros, at their place in a reserved region. */
+const char* Region::place(int fd, uint64_t offset, uint64_t length) {
+  if (!reserved_ || offset % pageSize_ != 0 || offset >= pagesLength_ || length > pagesLength_ - offset) {
+    errno = EINVAL;
+    return "mmap";
+  }
+  uint8_t* at = static_cast<uint8_t*>(pages_) + offset;
+  length = roundUp(length, pageSize_);
+  // Pages that the client does not announce may be in between: no huge page is set aside for those.
+  constexpr int fileFlags = MAP_SHARED | MAP_NORESERVE;
+  const void* placed = fd < 0 ? mmap(at, length, PROT_READ, holeFlags | MAP_FIXED, -1, 0)
+                              : mmap(at, length, protection(), fileFlags | MAP_FIXED, fd, static_cast<off_t>(offset));
+  if (placed == MAP_FAILED) return "mmap";
+  return madvise(at, length, MADV_DONTDUMP) != 0 ? "madvise" : nullptr;
+}
+
+int Region::protection() const { return PROT_READ | (writable_ ? PROT_WRITE : 0); }
+
+const char* Region::protect(const Options& options) {
   const char* failed = nullptr;
   if (!options.dump && madvise(pages_, pagesLength_, MADV_DONTDUMP) != 0) failed = "madvise";
   if (failed == nullptr && options.guard) {
-    guard_ = sigbus::guard(pages_, pagesLength_, protection);
+    guard_ = sigbus::guard(pages_, pagesLength_, protection());
     if (guard_ < 0) failed = "sigaction";
   }
   if (failed != nullptr) {
@@ -121,6 +176,66 @@ Napi::Value map(const Napi::CallbackInfo& info) {
   return makeHandle(info.Env(), handle.release());
 }
 
+// reserve(fd, length, writable, guard): handle
+Napi::Value reserve(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const Region::Options options = {
+      .fd = args.fd(0),
+      .offset = 0,
+      .length = args.integer(1, "lengthBytes", maxReservation),
+      .writable = args.boolean(2, "writable"),
+      .guard = args.boolean(3, "guard"),
+      .dump = false,
+  };
+  if (args.failed()) return {};
+  auto handle = std::make_unique<RegionHandle>();
+  const char* failed = handle->region->reserve(options, registryOf(info.Env()));
+  if (failed != nullptr) return fail(info.Env(), errno, failed);
+  return makeHandle(info.Env(), handle.release());
+}
+
+/** The region of argument 0 while it is mapped, or null with an exception pending. */
+Region* openRegion(const Napi::CallbackInfo& info, Args& args, const char* call) {
+  auto* handle = args.handle<RegionHandle>(0);
+  if (args.failed()) return nullptr;
+  if (handle->region->data() != nullptr) return handle->region.get();
+  fail(info.Env(), EBADF, call);
+  return nullptr;
+}
+
+// fillReserved(handle, fd, offset, length)
+Napi::Value fillReserved(const Napi::CallbackInfo& info) {
+  Args args(info);
+  Region* region = openRegion(info, args, "fill");
+  if (region == nullptr) return {};
+  const int fd = args.fd(1);
+  const uint64_t offset = args.integer(2, "offset");
+  const uint64_t length = args.integer(3, "lengthBytes");
+  if (args.failed()) return {};
+  const char* failed = region->fill(fd, offset, length);
+  return failed != nullptr ? fail(info.Env(), errno, failed) : Napi::Value();
+}
+
+// dropReserved(handle, offset, length)
+Napi::Value dropReserved(const Napi::CallbackInfo& info) {
+  Args args(info);
+  Region* region = openRegion(info, args, "drop");
+  if (region == nullptr) return {};
+  const uint64_t offset = args.integer(1, "offset");
+  const uint64_t length = args.integer(2, "lengthBytes");
+  if (args.failed()) return {};
+  const char* failed = region->drop(offset, length);
+  return failed != nullptr ? fail(info.Env(), errno, failed) : Napi::Value();
+}
+
+// filePageBytes(handle): number
+Napi::Value filePageBytes(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const auto* handle = args.handle<RegionHandle>(0);
+  if (args.failed()) return {};
+  return Napi::Number::New(info.Env(), static_cast<double>(handle->region->pageSize()));
+}
+
 // chunk(handle, offset, length): ArrayBuffer
 Napi::Value chunk(const Napi::CallbackInfo& info) {
   Args args(info);
@@ -162,6 +277,12 @@ Napi::Value unmap(const Napi::CallbackInfo& info) {
   return {};
 }
 
+// detachChunk(chunk): an ArrayBuffer made from a mapping ends before it
+Napi::Value detachChunk(const Napi::CallbackInfo& info) {
+  if (info[0].IsArrayBuffer()) detach(info.Env(), info[0]);
+  return {};
+}
+
 // sigbusCounter(): ArrayBuffer over the counter of repairs
 Napi::Value sigbusCounter(const Napi::CallbackInfo& info) {
   static_assert(sizeof(sigbus::repairs()) == sizeof(uint32_t));
@@ -177,7 +298,12 @@ Napi::Value pageBytes(const Napi::CallbackInfo& info) {
 
 void exposeMappings(Napi::Object exports) {
   expose<map>(exports, "map");
+  expose<reserve>(exports, "reserve");
+  expose<fillReserved>(exports, "fillReserved");
+  expose<dropReserved>(exports, "dropReserved");
+  expose<filePageBytes>(exports, "filePageBytes");
   expose<chunk>(exports, "chunk");
+  expose<detachChunk>(exports, "detachChunk");
   expose<unmap>(exports, "unmap");
   expose<sigbusCounter>(exports, "sigbusCounter");
   expose<pageBytes>(exports, "pageBytes");

@@ -32,6 +32,9 @@ export interface IrqIndex {
   readonly flags: number;
 }
 
+/** Windows at one time, at most: a guest of 1 TiB has half as many where each 2 MiB are one, as with virtio-mem. */
+export const MAX_DMA_WINDOWS = 1 << 20;
+
 /** Guest memory the client announces. */
 export interface DmaWindow {
   readonly address: number;
@@ -60,8 +63,11 @@ export interface DeviceHost {
   doorbellEventfd(): number;
   readRegion(region: number, offset: number, into: Uint8Array): void;
   writeRegion(region: number, offset: number, from: Uint8Array): void;
-  /** Takes ownership of `fd`, also when it throws. Without one the window is only recorded. */
-  mapDma(window: DmaWindow, fd: number | undefined): void;
+  /**
+   * Takes ownership of `fd`, also when it throws. Without one the window is only recorded. More than `maxWindows` at one
+   * time are refused.
+   */
+  mapDma(window: DmaWindow, fd: number | undefined, maxWindows: number): void;
   /** Complete when it returns: nothing touches the window any more. */
   unmapDma(address: number, sizeBytes: number): void;
   unmapAllDma(): void;

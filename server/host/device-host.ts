@@ -115,8 +115,8 @@ export class FunctionHost implements DeviceHost {
     else fn.writeBar(region, offset, from);
   }
 
-  mapDma(window: DmaWindow, fd: number | undefined): void {
-    this.#memory.map(window, fd);
+  mapDma(window: DmaWindow, fd: number | undefined, maxWindows: number): void {
+    this.#memory.map(window, fd, maxWindows);
   }
 
   unmapDma(address: number, sizeBytes: number): void {

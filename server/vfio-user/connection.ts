@@ -88,7 +88,7 @@ export class Connection {
   readonly #counters: ConnectionCounters;
   readonly #onClose: () => void;
   readonly #options: Required<ConnectionOptions>;
-  readonly #context: RequestContext;
+  #context: RequestContext;
   readonly #watch: Watch;
   readonly #reader = new MessageReader(MAX_MESSAGE_BYTES);
   readonly #receivedFds = new Int32Array(1 + MAX_MSG_FDS);
@@ -122,7 +122,7 @@ export class Connection {
     this.#counters = counters;
     this.#onClose = onClose;
     this.#options = { writeMultiple: false, handshakeTimeoutMs: 10_000, stallTimeoutMs: 30_000, ...options };
-    this.#context = { host, writeMultiple: this.#options.writeMultiple };
+    this.#context = { host, writeMultiple: this.#options.writeMultiple, maxDmaMaps: 0 };
     this.#watch = new Watch(fd, READABLE, (events) => this.#onEvents(events));
     this.#startDeadline(this.#options.handshakeTimeoutMs, 'no VERSION in time');
   }
@@ -255,10 +255,12 @@ export class Connection {
 
   #handshake(message: Message): Reply {
     if (message.command !== VERSION) throw new StreamError('first message is not VERSION', EINVAL);
-    this.#client = parseVersion(message.body);
+    const client = parseVersion(message.body);
+    this.#client = client;
+    this.#context = { ...this.#context, maxDmaMaps: client.maxDmaMaps };
     this.#stopDeadline();
-    this.#log.info({ client: this.#client }, 'client negotiated');
-    return { body: versionReply(this.#options.writeMultiple) };
+    this.#log.info({ client }, 'client negotiated');
+    return { body: versionReply(this.#options.writeMultiple, client.maxDmaMaps) };
   }
 
   #noteRefusal(message: Message, error: ProtocolError): void {

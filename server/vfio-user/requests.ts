@@ -61,6 +61,8 @@ export interface RequestContext {
   readonly host: DeviceHost;
   /** Whether REGION_WRITE_MULTI was offered to this client. */
   readonly writeMultiple: boolean;
+  /** DMA windows at one time, as negotiated. */
+  readonly maxDmaMaps: number;
 }
 
 type Handler = (context: RequestContext, message: Message) => Reply;
@@ -90,7 +92,7 @@ function parseArgs<T extends { readonly argsz: number }>(codec: Codec<T>, messag
   return request;
 }
 
-const mapDma: Handler = ({ host }, message) => {
+const mapDma: Handler = ({ host, maxDmaMaps }, message) => {
   const request = parseArgs(dmaMap, message);
   const { flags, address, size, offset } = request;
   const known = DMA_MAP_READABLE | DMA_MAP_WRITEABLE | DMA_MAP_MMAP | DMA_MAP_FILE_IO;
@@ -109,7 +111,7 @@ const mapDma: Handler = ({ host }, message) => {
     writable: (flags & DMA_MAP_WRITEABLE) !== 0,
     fileOffset: offset,
   };
-  host.mapDma(window, message.fds.takeAll()[0]);
+  host.mapDma(window, message.fds.takeAll()[0], maxDmaMaps);
   return EMPTY;
 };
 

@@ -1,5 +1,6 @@
 /** The VERSION exchange: what the client proposes and what we answer. */
 import { EINVAL, StreamError } from '../errors.ts';
+import { MAX_DMA_WINDOWS } from '../host/contract.ts';
 import { decode, encode, viewOf } from '../wire.ts';
 import { version } from './protocol.ts';
 
@@ -17,6 +18,8 @@ const MAX_CLIENT_MSG_FDS = 1024;
 export interface ClientCapabilities {
   readonly maxMsgFds: number;
   readonly maxDataXferSize: number;
+  /** DMA windows at one time: what the client means to use, and no more than there may be. It is told, and enforced. */
+  readonly maxDmaMaps: number;
   /**
    * Whether the client answers DMA_READ and DMA_WRITE. cloud-hypervisor's crate would take them for the reply it
    * waits for; QEMU, and nobody else, is known by these keys.
@@ -24,8 +27,16 @@ export interface ClientCapabilities {
   readonly answersCommands: boolean;
 }
 
-/** Specification defaults for keys that are absent. */
-const DEFAULTS: ClientCapabilities = { maxMsgFds: 1, maxDataXferSize: 1 << 20, answersCommands: false };
+/**
+ * Specification defaults for keys that are absent, but for `max_dma_maps`: cloud-hypervisor names no number, and
+ * announces more windows than the 65,535 of the specification to a large guest.
+ */
+const DEFAULTS: ClientCapabilities = {
+  maxMsgFds: 1,
+  maxDataXferSize: 1 << 20,
+  maxDmaMaps: MAX_DMA_WINDOWS,
+  answersCommands: false,
+};
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
@@ -64,18 +75,24 @@ export function parseVersion(body: Uint8Array): ClientCapabilities {
   return {
     maxMsgFds: integer('max_msg_fds', DEFAULTS.maxMsgFds, 0, MAX_CLIENT_MSG_FDS),
     maxDataXferSize: integer('max_data_xfer_size', DEFAULTS.maxDataXferSize, 1, Number.MAX_SAFE_INTEGER),
+    maxDmaMaps: Math.min(
+      integer('max_dma_maps', DEFAULTS.maxDmaMaps, 1, Number.MAX_SAFE_INTEGER),
+      MAX_DMA_WINDOWS,
+    ),
     answersCommands: 'pgsizes' in capabilities || 'write_multiple' in capabilities,
   };
 }
 
 /**
  * Our answer. It must be no longer than QEMU's request, and only hold keys QEMU knows. `writeMultiple` also offers
- * REGION_WRITE_MULTI, which some QEMU versions turn into slower sends.
+ * REGION_WRITE_MULTI, which some QEMU versions turn into slower sends. `maxDmaMaps` may not be more than the client
+ * proposed: QEMU ends then. It also ends where that is less than virtio-mem may need, so it gets all that it proposes.
  */
-export function versionReply(writeMultiple: boolean): Uint8Array {
+export function versionReply(writeMultiple: boolean, maxDmaMaps?: number): Uint8Array {
   const capabilities = {
     max_msg_fds: MAX_MSG_FDS,
     max_data_xfer_size: MAX_DATA_XFER_SIZE,
+    ...(maxDmaMaps === undefined ? {} : { max_dma_maps: maxDmaMaps }),
     ...(writeMultiple ? { write_multiple: true } : {}),
   };
   const text = Buffer.from(`${JSON.stringify({ capabilities })}\0`);

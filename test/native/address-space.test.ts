@@ -128,20 +128,82 @@ test('windows lie in their mapping, and are writable only where it is', () => {
 
 test('a removed window is gone, its neighbours stay', () => {
   const { space: guest } = space();
-  guest.remove(17 * page);
+  guest.remove(17 * page, page);
   expect(guest.covers(17 * page, 1, false)).toBe(false);
   expect(guest.covers(16 * page, page, true)).toBe(true);
   expect(guest.covers(19 * page, page, true)).toBe(true);
-  const none = expect.objectContaining({ code: 'ENOENT', syscall: 'remove' });
-  expect(() => guest.remove(17 * page)).toThrow(none);
-  expect(() => guest.remove(16 * page + 1)).toThrow(none);
-  expect(() => guest.remove(0)).toThrow(none);
+  guest.remove(17 * page, 2 * page);
+  guest.remove(0, 16 * page);
+  guest.remove(16 * page, 0);
+  guest.remove(2 ** 53 - 1, 2 ** 53 - 1);
+  expect(guest.windowCount).toBe(2);
+});
+
+test('a range is removed from all windows that reach into it, and the rest of them stays where it was', () => {
+  const mapping = map(8 * page);
+  mapping.bytes(0, 8 * page).forEach((_, i, bytes) => {
+    bytes[i] = i / page;
+  });
+  for (const [from, to, left] of [
+    [0, 8, 0],
+    [1, 2, 2],
+    [0, 1, 1],
+    [7, 8, 1],
+    [2, 6, 2],
+    [3, 20, 1],
+  ] as const) {
+    const guest = new GuestAddressSpace();
+    guest.add(4 * page, 8 * page, mapping, 0, true);
+    guest.remove((4 + from) * page, (to - from) * page);
+    expect(guest.windowCount).toBe(left);
+    for (let i = 0; i < 8; i++) {
+      const into = new Uint8Array(1);
+      const isThere = i < from || i >= to;
+      expect(guest.read((4 + i) * page + 9, into)).toBe(isThere);
+      expect(into[0]).toBe(isThere ? i : 0);
+    }
+  }
+});
+
+test('neighbours in the guest that are neighbours in the mapping are one window, in whatever order they come', () => {
+  const mapping = map(6 * page);
+  for (const order of [
+    [0, 1, 2, 3, 4, 5],
+    [5, 4, 3, 2, 1, 0],
+    [0, 2, 4, 1, 3, 5],
+    [3, 1, 5, 0, 4, 2],
+  ]) {
+    const guest = new GuestAddressSpace();
+    for (const i of order) guest.add((8 + i) * page, page, mapping, i * page, true);
+    expect(guest.windowCount).toBe(1);
+    expect(guest.covers(8 * page, 6 * page, true)).toBe(true);
+    guest.remove(10 * page, page);
+    expect(guest.windowCount).toBe(2);
+    expect(guest.covers(10 * page, 1, false)).toBe(false);
+    guest.add(10 * page, page, mapping, 2 * page, true);
+    expect(guest.windowCount).toBe(1);
+  }
+});
+
+test('neighbours in the guest stay apart with another access, another place in the mapping, or another mapping', () => {
+  const mapping = map(4 * page);
+  for (const [offset, writable, other] of [
+    [page, false, mapping],
+    [2 * page, true, mapping],
+    [0, true, mapping],
+    [page, true, map(4 * page)],
+  ] as const) {
+    const guest = new GuestAddressSpace();
+    guest.add(8 * page, page, mapping, 0, true);
+    guest.add(9 * page, page, other, offset, writable);
+    expect(guest.windowCount).toBe(2);
+  }
 });
 
 test('a window found last and then removed is not found again', () => {
   const { space: guest } = space();
   expect(guest.covers(19 * page, page, true)).toBe(true);
-  guest.remove(19 * page);
+  guest.remove(19 * page, page);
   expect(guest.covers(19 * page, page, true)).toBe(false);
   expect(guest.covers(17 * page, page, false)).toBe(true);
   guest.clear();
@@ -158,7 +220,7 @@ test('a mapping that was closed while listed reads as not mapped', () => {
   expect(() => guest.add(16 * page, page, map(page), 0, true)).toThrow(
     expect.objectContaining({ code: 'EEXIST' }),
   );
-  guest.remove(16 * page);
+  guest.remove(16 * page, page);
   expect(() => guest.add(16 * page, page, map(page), 0, true)).not.toThrow();
 });
 
@@ -176,7 +238,8 @@ test('a closed address space refuses everything but another close', () => {
   guest[Symbol.dispose]();
   const closed = expect.objectContaining({ code: 'EBADF' });
   expect(() => guest.add(0, page, mapping, 0, true)).toThrow(closed);
-  expect(() => guest.remove(16 * page)).toThrow(closed);
+  expect(() => guest.remove(16 * page, page)).toThrow(closed);
+  expect(() => guest.windowCount).toThrow(closed);
   expect(() => guest.clear()).toThrow(closed);
   expect(() => guest.covers(16 * page, 1, false)).toThrow(closed);
   expect(() => guest.read(16 * page, new Uint8Array(1))).toThrow(SystemError);
@@ -192,6 +255,8 @@ test('wrong types and numbers are refused', () => {
   expect(() => guest.add(0, page, mapping, 0, undefined as never)).toThrow(TypeError);
   expect(() => guest.add(0n as never, page, mapping, 0, true)).toThrow(TypeError);
   expect(() => guest.covers(0, -1, false)).toThrow(RangeError);
+  expect(() => guest.remove(-1, page)).toThrow(RangeError);
+  expect(() => guest.remove(0, 0.5)).toThrow(RangeError);
   expect(() => guest.read(Number.NaN, new Uint8Array(1))).toThrow(RangeError);
   expect(() => guest.read(0, new Uint16Array(1) as never)).toThrow(TypeError);
   expect(() => guest.write(0, [1] as never)).toThrow(TypeError);

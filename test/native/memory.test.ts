@@ -12,6 +12,7 @@ import {
   F_SEAL_SHRINK,
   GuestAddressSpace,
   isOpenElsewhere,
+  isOpenForMapping,
   type MapOptions,
   Mapping,
   punchHole,
@@ -222,6 +223,113 @@ test('what cannot be mapped is refused with the errno of the system', () => {
     expect.objectContaining({ code: 'EBADF', syscall: 'fstatfs' }),
   );
   expect(registrySize()).toEqual(before);
+});
+
+/** Addresses for a file of eight chunks, in which nothing is mapped yet. */
+function reserve(lengthBytes = 8 * CHUNK_BYTES, writable = true): { fd: number; mapping: Mapping } {
+  const fd = memfd(lengthBytes);
+  const mapping = Mapping.reserve(fd, { lengthBytes, writable, guard: false });
+  onTestFinished(() => mapping.close());
+  return { fd, mapping };
+}
+
+test('of a reserved mapping what was filled is the file, elsewhere are zeros and no memory', () => {
+  const { fd, mapping } = reserve();
+  expect(mapping.filePageBytes).toBe(page);
+  writeSync(fd, Buffer.from('here'), 0, 4, CHUNK_BYTES);
+  writeSync(fd, Buffer.from('there'), 0, 5, 3 * CHUNK_BYTES);
+  expect([mapping.bytes(CHUNK_BYTES, 1)[0], mapping.bytes(3 * CHUNK_BYTES, 1)[0]]).toEqual([0, 0]);
+  const { blocks } = fstatSync(fd);
+  mapping.fill(fd, CHUNK_BYTES, CHUNK_BYTES);
+  expect(Buffer.from(mapping.bytes(CHUNK_BYTES, 4)).toString()).toBe('here');
+  mapping.bytes(CHUNK_BYTES + 4, 1)[0] = 33;
+  const byte = new Uint8Array(1);
+  readSync(fd, byte, 0, 1, CHUNK_BYTES + 4);
+  expect(byte[0]).toBe(33);
+  for (const at of [0, 2 * CHUNK_BYTES, 3 * CHUNK_BYTES, 8 * CHUNK_BYTES - 1])
+    expect(mapping.bytes(at, 1)[0]).toBe(0);
+  expect(fstatSync(fd).blocks).toBe(blocks);
+});
+
+test('of a reserved mapping what was dropped is zeros, its views are empty, and the rest stays', () => {
+  const { fd, mapping } = reserve();
+  writeSync(fd, new Uint8Array(8 * CHUNK_BYTES).fill(7));
+  mapping.fill(fd, 0, 8 * CHUNK_BYTES);
+  const views = [0, 1, 2, 3, 4, 5].map((i) => mapping.bytes(i * CHUNK_BYTES, page));
+  mapping.drop(2 * CHUNK_BYTES + page, CHUNK_BYTES);
+  // A chunk begins in each of two, and one reaches into the first.
+  expect(views.map(({ length }) => length)).toEqual([page, 0, 0, 0, page, page]);
+  const seen = [-1, 0, CHUNK_BYTES - 1, CHUNK_BYTES].map(
+    (i) => mapping.bytes(2 * CHUNK_BYTES + page + i, 1)[0],
+  );
+  expect(seen).toEqual([7, 0, 0, 7]);
+  mapping.fill(fd, 2 * CHUNK_BYTES + page, CHUNK_BYTES);
+  expect(mapping.bytes(2 * CHUNK_BYTES + page, 1)[0]).toBe(7);
+});
+
+test('views can be emptied while what they showed stays mapped', () => {
+  const { fd, mapping } = reserve();
+  mapping.fill(fd, 0, 8 * CHUNK_BYTES);
+  const made = Array.from({ length: 8 }, (_, i) => mapping.bytes(i * CHUNK_BYTES, page));
+  mapping.detach(5 * CHUNK_BYTES, 1);
+  expect(made.map(({ length }) => length)).toEqual([page, page, page, page, 0, 0, page, page]);
+  mapping.detach(0, 8 * CHUNK_BYTES);
+  expect(made.every(({ length }) => length === 0)).toBe(true);
+  mapping.bytes(5 * CHUNK_BYTES, 1)[0] = 1;
+  expect(mapping.bytes(5 * CHUNK_BYTES, 1)[0]).toBe(1);
+  mapping.detach(0, 0);
+});
+
+test('a reserved mapping may end anywhere in a page, and is filled and dropped by pages of the file', () => {
+  const { fd, mapping } = reserve(3 * page + 5);
+  const refused = expect.objectContaining({ code: 'EINVAL', syscall: 'mmap' });
+  mapping.fill(fd, 3 * page, 5);
+  writeSync(fd, Uint8Array.of(9), 0, 1, 3 * page + 4);
+  expect(mapping.bytes(3 * page + 4, 1)[0]).toBe(9);
+  mapping.drop(0, 3 * page + 5);
+  expect(mapping.bytes(3 * page + 4, 1)[0]).toBe(0);
+  expect(() => mapping.fill(fd, 1, page)).toThrow(refused);
+  expect(() => mapping.fill(fd, 0, 4 * page + 1)).toThrow(refused);
+  expect(() => mapping.fill(fd, 4 * page, page)).toThrow(refused);
+  expect(() => mapping.fill(fd, 0, 0)).toThrow(refused);
+  expect(() => mapping.drop(2 ** 52, page)).toThrow(refused);
+  expect(() => mapping.fill(fd, -page, page)).toThrow(RangeError);
+  const plain = map(fd, { lengthBytes: page });
+  expect(() => plain.fill(fd, 0, page)).toThrow(refused);
+  expect(() => plain.drop(0, page)).toThrow(refused);
+});
+
+test('a reserved mapping is filled by a descriptor that permits it, and not after its close', () => {
+  const { fd, mapping } = reserve(page);
+  const readOnly = forTest(openSync(`/proc/self/fd/${fd}`, 'r'));
+  expect(() => mapping.fill(readOnly, 0, page)).toThrow(expect.objectContaining({ code: 'EACCES' }));
+  mapping.fill(fd, 0, page);
+  mapping.close();
+  const closed = expect.objectContaining({ code: 'EBADF' });
+  expect(() => mapping.fill(fd, 0, page)).toThrow(closed);
+  expect(() => mapping.drop(0, page)).toThrow(closed);
+  const options = { lengthBytes: 2 ** 47, writable: true, guard: false };
+  expect(() => Mapping.reserve(fd, options)).toThrow(expect.objectContaining({ code: 'ENOMEM' }));
+  expect(() => Mapping.reserve(fd, { ...options, lengthBytes: 2 ** 49 })).toThrow(RangeError);
+  expect(() => Mapping.reserve(fd, { ...options, guard: 1 as never })).toThrow(TypeError);
+});
+
+test('64 reserved mappings of a terabyte each take no memory', () => {
+  const before = registrySize().mappings;
+  const made = Array.from({ length: 64 }, () => reserve(2 ** 40, false).mapping);
+  expect(registrySize().mappings).toBe(before + 64);
+  for (const mapping of made) mapping.close();
+  expect(registrySize().mappings).toBe(before);
+});
+
+test('a descriptor is open for reading, for writing, or for both', () => {
+  const fd = memfd(page);
+  const again = (flags: string) => forTest(openSync(`/proc/self/fd/${fd}`, flags));
+  expect(['r', 'r+', 'a'].map((flags) => isOpenForMapping(again(flags), false))).toEqual([true, true, false]);
+  expect(['r', 'r+', 'a'].map((flags) => isOpenForMapping(again(flags), true))).toEqual([false, true, false]);
+  expect(() => isOpenForMapping(999_999, true)).toThrow(
+    expect.objectContaining({ code: 'EBADF', syscall: 'fcntl' }),
+  );
 });
 
 test('wrong options are refused', () => {

@@ -34,12 +34,14 @@ export function recordingLog(): { log: Log; lines: LogLine[] } {
 export interface ServeOptions extends ConnectionOptions {
   /** A mappable BAR of this size. */
   readonly windowBytes?: number;
+  /** Virtqueues of the device; it has a vector more. Default 2. */
+  readonly queueCount?: number;
   /** Do the VERSION exchange first (default). */
   readonly handshake?: boolean;
 }
 
 export class Served implements Disposable {
-  readonly device = new EchoDevice();
+  readonly device: EchoDevice;
   readonly memory = new DmaMap();
   readonly counters: ConnectionCounters = { messages: {}, errors: {} };
   readonly host: FunctionHost;
@@ -53,12 +55,13 @@ export class Served implements Disposable {
   constructor(options: ServeOptions = {}) {
     const { log, lines } = recordingLog();
     this.lines = lines;
-    const { windowBytes } = options;
+    const { windowBytes, queueCount = 2 } = options;
+    this.device = new EchoDevice(Array.from({ length: queueCount }, (_, index) => (index === 0 ? 256 : 64)));
     this.#window = windowBytes ? createMemfd('window', windowBytes, { seals: 'size' }) : undefined;
     this.host = new FunctionHost({
       memory: this.memory,
-      vectorCount: 3,
-      queueCount: 2,
+      vectorCount: queueCount + 1,
+      queueCount,
       onFailure: (error) => this.failures.push(error),
       ...(windowBytes ? { barMemory: { bar: 4, fd: this.#window as number, sizeBytes: windowBytes } } : {}),
     });

@@ -293,7 +293,7 @@ describe('a copy of pages of the guest', () => {
     const entries = { addresses: Float64Array.of(0), ends: Float64Array.of(page) };
     const made = closedInTheEnd(copier().exportGuestPages({ space, resolve: nowhere }, entries));
     expect(made.refresh(0, page)).toBe(page);
-    space.remove(0);
+    space.remove(0, page);
     expect(made.refresh(0, page)).toBe(undefined);
     expect(seenThrough(made)).toEqual([[1, 1]]);
   });

@@ -101,7 +101,11 @@ describe('QEMU booting Linux', () => {
       const same = Buffer.from(received?.body ?? []).toString('hex') === recorded?.payload;
       return difference(one) !== undefined || !same;
     });
-    expect(wrong.map(({ request }) => `${request.seq} ${request.name} ${request.payload}`)).toEqual([]);
+    // VERSION has also told how many DMA windows there may be since then.
+    expect(wrong.map(({ request }) => `${request.seq} ${request.name}`)).toEqual(['0 VERSION']);
+    const textOf = (bytes: Uint8Array) => Buffer.from(bytes).toString().replace(',"max_dma_maps":65535', '');
+    const [version] = wrong as [Replayed];
+    expect(textOf(version.received!.body)).toBe(textOf(Buffer.from(version.recorded!.payload, 'hex')));
     expect(results.length).toBe(416);
   });
 });

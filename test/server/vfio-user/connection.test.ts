@@ -1,8 +1,15 @@
 /** The good side of the protocol; the bad side is in malformed.test.ts. */
 import { closeSync, fstatSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { describe, expect, test } from 'vitest';
-import { createMemfd, drainEventfd, Mapping, receive, signalEventfd } from '../../../native/index.ts';
+import { describe, expect, test, vi } from 'vitest';
+import {
+  createMemfd,
+  drainEventfd,
+  Mapping,
+  receive,
+  registrySize,
+  signalEventfd,
+} from '../../../native/index.ts';
 import type { Received } from '../../../server/vfio-user/client.ts';
 import {
   DEVICE_GET_IRQ_INFO,
@@ -20,6 +27,7 @@ import {
 import { viewOf } from '../../../server/wire.ts';
 import { bodies, eventfds, messageBytes, openFds, Served } from '../../support/fake-client.ts';
 
+const ENOSPC = 28;
 const MIB = 1 << 20;
 const QEMU_PROPOSAL =
   '{"capabilities": {"pgsizes": 4096, "max_msg_fds": 16, "max_dma_maps": 65535, "max_data_xfer_size": 1048576, ' +
@@ -32,9 +40,16 @@ describe('VERSION', () => {
     const reply = await served.client.request(VERSION, bodies.version(QEMU_PROPOSAL));
     const text = Buffer.from(reply.body.subarray(4)).toString();
     expect([...reply.body.subarray(0, 4)]).toEqual([0, 0, 0, 0]);
-    expect(text).toBe('{"capabilities":{"max_msg_fds":16,"max_data_xfer_size":1048576}}\0');
+    expect(text).toBe(
+      '{"capabilities":{"max_msg_fds":16,"max_data_xfer_size":1048576,"max_dma_maps":65535}}\0',
+    );
     expect(reply.sizeBytes).toBeLessThanOrEqual(214);
-    expect(served.connection.client).toEqual({ maxMsgFds: 16, maxDataXferSize: MIB, answersCommands: true });
+    expect(served.connection.client).toEqual({
+      maxMsgFds: 16,
+      maxDataXferSize: MIB,
+      maxDmaMaps: 65_535,
+      answersCommands: true,
+    });
   });
 
   test('0.1 without the keys of QEMU, as cloud-hypervisor sends it, is a client that takes no commands', async () => {
@@ -45,6 +60,33 @@ describe('VERSION', () => {
     expect(reply.flags).toBe(1);
     expect(served.connection.client?.answersCommands).toBe(false);
   });
+
+  test.each([
+    ['{}', 2 ** 20],
+    ['{"max_dma_maps":65535}', 65_535],
+    ['{"max_dma_maps":3}', 3],
+    ['{"max_dma_maps":9007199254740991}', 2 ** 20],
+  ])(
+    'to %s names the windows that there may be: so many are taken, and no more',
+    async (capabilities, most) => {
+      using served = await Served.start({ handshake: false });
+      const reply = await served.client.request(VERSION, bodies.version(`{"capabilities":${capabilities}}`));
+      const told = JSON.parse(Buffer.from(reply.body.subarray(4, -1)).toString());
+      expect(told.capabilities.max_dma_maps).toBe(most);
+      for (let i = 0; i < most - 1; i++) {
+        const window = { address: i * 8192, sizeBytes: 4096, readable: true, writable: true, fileOffset: 0 };
+        served.host.mapDma(window, undefined, most);
+      }
+      const last = bodies.dmaMap({ address: 2 ** 40 });
+      const beyond = bodies.dmaMap({ address: 2 ** 41 });
+      expect(await served.errno(DMA_MAP, last)).toBe(0);
+      expect(await served.errno(DMA_MAP, beyond)).toBe(ENOSPC);
+      expect(await served.errno(DMA_MAP, last)).toBe(0);
+      expect(served.memory.windowCount).toBe(most);
+      await served.errno(DMA_UNMAP, bodies.dmaUnmap({ address: 2 ** 40 }));
+      expect(await served.errno(DMA_MAP, beyond)).toBe(0);
+    },
+  );
 });
 
 describe('the shape of the device', () => {
@@ -192,6 +234,26 @@ describe('interrupts', () => {
     for (const fd of fds) closeSync(fd);
   });
 
+  test('take as many eventfds in one message as VERSION names, and each is signalled', async () => {
+    const before = openFds();
+    {
+      using served = await Served.start({ queueCount: 19, handshake: false });
+      const reply = await served.client.request(VERSION, bodies.version(QEMU_PROPOSAL));
+      const told = JSON.parse(Buffer.from(reply.body.subarray(4, -1)).toString());
+      expect(told.capabilities.max_msg_fds).toBe(16);
+      // As cloud-hypervisor arms 20 vectors: 16, then the rest.
+      const fds = eventfds(20);
+      expect(await attach(served, 0, fds.slice(0, 16))).toBe(0);
+      expect(await attach(served, 16, fds.slice(16))).toBe(0);
+      for (let vector = 0; vector < 20; vector += vector === 14 ? 1 : 2) served.host.interrupts.fire(vector);
+      expect(fds.map(drainEventfd)).toEqual([1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 1, 0, 1, 0, 1]);
+      for (const fd of fds) closeSync(fd);
+      expect(await detach(served, 0, 0)).toBe(0);
+      expect(openFds()).toBe(before + 2);
+    }
+    expect(openFds()).toBe(before);
+  });
+
   test('QEMU switches MSI-X on with a vector that has no eventfd', async () => {
     using served = await Served.start();
     expect(await served.errno(DEVICE_SET_IRQS, bodies.setIrqs(0x24, 2, 0, 1))).toBe(0);
@@ -228,6 +290,75 @@ describe('memory', () => {
     expect(replies.map(({ flags }) => flags)).toEqual([1, 1, 1, 1]);
     expect(served.memory.windowCount).toBe(2);
     closeSync(fd);
+  });
+});
+
+describe('the flags of DMA_MAP', () => {
+  const READABLE = 1;
+  const WRITEABLE = 2;
+  const BY_MMAP = 4;
+  const BY_FILE_IO = 8;
+  const EINVAL = 22;
+  test.each(Array.from({ length: 16 }, (_, flags) => [flags]))(
+    '%i: what may be done with a window, and what needs a descriptor',
+    async (flags) => {
+      using served = await Served.start();
+      const before = openFds();
+      const mappings = registrySize();
+      const needsFd = (flags & (BY_MMAP | BY_FILE_IO)) !== 0;
+      const isUsable = (flags & (READABLE | WRITEABLE)) !== 0;
+      const isWritable = (flags & WRITEABLE) !== 0;
+      const covered = (address: number) =>
+        (['read', 'write'] as const).map((access) => served.memory.covers(address, MIB, access));
+
+      expect(await served.errno(DMA_MAP, bodies.dmaMap({ flags }))).toBe(needsFd ? EINVAL : 0);
+      expect(covered(0x10_0000)).toEqual([false, false]);
+      expect([served.memory.windowCount, served.memory.mappedBytes]).toEqual([needsFd ? 0 : 1, 0]);
+      expect(registrySize()).toEqual(mappings);
+
+      const fd = createMemfd('can shrink', MIB);
+      expect(await served.errno(DMA_MAP, bodies.dmaMap({ flags, address: 0x40_0000 }), [fd])).toBe(0);
+      expect(await served.errno(DMA_MAP, bodies.dmaMap({ flags, address: 0x40_0000 }), [fd])).toBe(0);
+      closeSync(fd);
+      expect(covered(0x40_0000)).toEqual([isUsable, isWritable]);
+      expect(served.memory.write(0x40_0000, Uint8Array.of(1))).toBe(isWritable);
+      expect(served.memory.read(0x40_0000, new Uint8Array(1))).toBe(isUsable);
+      expect(served.memory.mappedBytes).toBe(isUsable ? MIB : 0);
+      const { guards } = registrySize();
+      expect(guards - mappings.guards).toBe(isUsable ? 1 : 0);
+
+      expect(await served.errno(DMA_UNMAP, bodies.dmaUnmap({ address: 0, size: 2 ** 40 }))).toBe(0);
+      expect([served.memory.windowCount, served.memory.mappedBytes]).toEqual([0, 0]);
+      expect(registrySize()).toEqual(mappings);
+      expect(openFds()).toBe(before);
+    },
+  );
+});
+
+describe('a client that closes before it is answered', () => {
+  test.each([
+    ['one DMA_MAP', 1, false],
+    ['many of them', 200, false],
+    ['one DMA_MAP, and half of the next', 1, true],
+  ])('after %s leaves no descriptor and no mapping', async (_, count, isCutShort) => {
+    const before = openFds();
+    const mappings = registrySize();
+    using served = await Served.start();
+    const fd = createMemfd('ram', count * MIB);
+    for (let i = 0; i < count; i++) {
+      const body = bodies.dmaMap({ address: i * 2 * MIB, offset: i * MIB });
+      served.client.sendBytes(messageBytes({ id: i, command: DMA_MAP, flags: 0 }, body), [fd]);
+    }
+    const half = messageBytes({ id: count, command: DMA_MAP, flags: 0 }, bodies.dmaMap()).subarray(0, 20);
+    if (isCutShort) served.client.sendBytes(half, [fd]);
+    closeSync(fd);
+    served.client.close();
+    await vi.waitUntil(() => served.connection.closed);
+    expect(served.counters.messages.DMA_MAP).toBeGreaterThan(0);
+    expect(served.lines.filter(({ level }) => level === 'error')).toEqual([]);
+    expect([served.memory.windowCount, served.memory.mappedBytes]).toEqual([0, 0]);
+    expect(registrySize()).toEqual(mappings);
+    expect(openFds()).toBe(before);
   });
 });
 
