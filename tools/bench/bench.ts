@@ -13,6 +13,7 @@ import { allowedCpus, Program } from './programs.ts';
 import { Book, summarise, tableText } from './report.ts';
 import { measureRounds } from './rounds.ts';
 import { measureViewing } from './viewing.ts';
+import { measureWindows } from './windows.ts';
 
 const HELP = `Usage: tools/bench/run [options]
 
@@ -20,7 +21,8 @@ const HELP = `Usage: tools/bench/run [options]
   --rounds N       how often server and floors take turns (default 11)
   --idle SECONDS   how long idle servers are watched (default 20)
   --quick          3 rounds, 5 s idle
-  --only PART      nothing but viewing (viewers and screenshots) or guests (beside QEMU's own)
+  --only PART      nothing but viewing (viewers and screenshots), guests (beside QEMU's own) or windows (many DMA
+                   windows)
   --help           show this
 
 Exit status 0 when all could be measured and every answer and picture was right, whether aims are met or not.
@@ -31,8 +33,9 @@ const MIN_STARTS = 10;
 /** They take longer. */
 const VIEWING_ROUNDS = 5;
 const GUEST_ROUNDS = 3;
+const WINDOW_ROUNDS = 3;
 
-const PARTS = ['viewing', 'guests'] as const;
+const PARTS = ['viewing', 'guests', 'windows'] as const;
 type Part = (typeof PARTS)[number];
 
 interface Options {
@@ -119,6 +122,7 @@ async function bench({ rounds, idleSeconds, json, only }: Options): Promise<void
     starts: new Book(),
     viewing: new Book(),
     guests: new Book(),
+    windows: new Book(),
   };
   if (only === undefined) {
     say('starts');
@@ -127,8 +131,11 @@ async function bench({ rounds, idleSeconds, json, only }: Options): Promise<void
       measureRounds(books.rounds, rounds, DISPLAY, say),
     );
   }
-  if (only !== 'guests') await measureViewing(books.viewing, Math.min(rounds, VIEWING_ROUNDS), DISPLAY, say);
-  if (only !== 'viewing') await measureGuests(books.guests, Math.min(rounds, GUEST_ROUNDS), DISPLAY, say);
+  const isWanted = (part: Part) => only === undefined || only === part;
+  if (isWanted('viewing'))
+    await measureViewing(books.viewing, Math.min(rounds, VIEWING_ROUNDS), DISPLAY, say);
+  if (isWanted('guests')) await measureGuests(books.guests, Math.min(rounds, GUEST_ROUNDS), DISPLAY, say);
+  if (isWanted('windows')) await measureWindows(books.windows, Math.min(rounds, WINDOW_ROUNDS), say);
   load.after = loadavg();
 
   const all = Object.values(books);
