@@ -74,6 +74,7 @@ interface Addon {
   openMode(fd: number): number;
   punchHole(fd: number, offset: number, lengthBytes: number): void;
   nextData(fd: number, offset: number): number | undefined;
+  dataBytes(fd: number, offset: number, lengthBytes: number): number;
   isOpenElsewhere(fd: number): boolean;
   clearRange(fd: number, offset: number, lengthBytes: number): void;
   clearInBackground(
@@ -429,6 +430,11 @@ export function punchHole(fd: number, offset: number, lengthBytes: number): void
  */
 export function nextData(fd: number, offset: number): number | undefined {
   return addon.nextData(fd, offset);
+}
+
+/** How much of a range the file has memory (or swap) for, in whole pages. Moves the position of the descriptor. */
+export function dataBytes(fd: number, offset: number, lengthBytes: number): number {
+  return addon.dataBytes(fd, offset, lengthBytes);
 }
 
 /**

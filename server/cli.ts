@@ -120,8 +120,11 @@ const DEFAULT_DISPLAY = '1280x800@60';
 const DEFAULT_REFRESH_HZ = 60;
 const MAX_DISPLAYS = 16;
 const DEFAULT_WINDOW = '0';
-/** Contexts have nothing to live in otherwise. */
-const WINDOW_OF_CONTEXTS = '1G';
+/**
+ * Contexts have nothing to live in otherwise. Sparse, and as large as SeaBIOS and EDK2 place it also with 36 bits of
+ * guest addresses: 64 pools of 512 MiB, as foot makes two or three for each window.
+ */
+const WINDOW_OF_CONTEXTS = '32G';
 const MIN_WINDOW_BYTES = 2 ** 20;
 const MAX_WINDOW_BYTES = 2 ** 40;
 
@@ -418,12 +421,13 @@ export async function parseCommandLine(
           .option('max-blob-memory', {
             type: 'string',
             default: '1G',
-            describe: 'most host memory for blobs of contexts, and again for what compositors have of them',
+            describe:
+              'most host memory that blobs of contexts fill, and again for what compositors have of them',
           })
           .option('host-visible-size', {
             type: 'string',
             defaultDescription: `${DEFAULT_WINDOW}, or ${WINDOW_OF_CONTEXTS} with --context-types`,
-            describe: 'size of the host-visible window, a power of two; 0: none',
+            describe: 'addresses in which guests have their blobs, a power of two; costs no memory; 0: none',
           })
           .option('context-types', {
             type: 'string',

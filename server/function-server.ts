@@ -23,6 +23,7 @@ export interface FunctionServerOptions {
   /** A file that the guest maps as shared memory region `shmid`; it stays the caller's. */
   readonly window?: { readonly shmid: number; readonly fd: number; readonly sizeBytes: number } | undefined;
   readonly log?: Log;
+  readonly onConnect?: (() => void) | undefined;
   readonly onDisconnect?: (() => void) | undefined;
 }
 
@@ -94,6 +95,7 @@ export class FunctionServer {
     this.host.attach(this.fn, () => this.fn.ringAllDoorbells());
     try {
       this.vfioUser = new VfioUserServer(options.socketPath, this.host, log, {
+        connected: options.onConnect,
         disconnected: () => {
           this.#hasComplained = false;
           this.#strayDoorbells = 0;

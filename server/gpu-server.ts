@@ -11,7 +11,7 @@ import { Screen } from './displays/screen.ts';
 import { FunctionServer } from './function-server.ts';
 import type { Component, Exports } from './gpu/backend.ts';
 import { GpuDevice } from './gpu/device.ts';
-import { DEFAULT_LIMITS, type GpuLimits } from './gpu/limits.ts';
+import { DEFAULT_LIMITS, type GpuLimits, MAX_BLOB_MEMORY } from './gpu/limits.ts';
 import { PCI_CLASS_DISPLAY_OTHER } from './gpu/protocol.ts';
 import { WINDOW_PAGE_BYTES } from './gpu/window.ts';
 import { DmaMap } from './host/guest-memory.ts';
@@ -78,7 +78,12 @@ export class GpuServer {
           sizeBytes: this.#window.sizeBytes,
         },
         log,
-        onDisconnect: options.onDisconnect,
+        // Whatever the guest's registers say: some VMMs let it write from the beginning.
+        onConnect: () => this.device.window?.watch(),
+        onDisconnect: () => {
+          this.device.window?.unwatch();
+          options.onDisconnect?.();
+        },
       });
     } catch (error) {
       this.#closeDevice();
@@ -94,7 +99,8 @@ export class GpuServer {
 
   /** What is known of the server, its client and its guest: plain data. */
   info(version: string) {
-    const { resources, resourceBytes, contexts, blobBytes } = this.device.counters;
+    const { resources, resourceBytes, contexts, blobBytes, exportedBytes, refusals, contextsEnded } =
+      this.device.counters;
     return {
       name: 'vfio-user-gpu',
       version,
@@ -111,9 +117,12 @@ export class GpuServer {
       blobs: {
         contexts,
         bytes: blobBytes,
+        populatedBytes: this.#window?.populatedBytes() ?? 0,
+        exportedBytes,
         maxContexts: this.limits.maxContexts,
         maxBytes: this.limits.maxBlobBytes,
-        maxContextBytes: this.limits.maxContextBlobBytes,
+        refused: refusals[MAX_BLOB_MEMORY],
+        contextsEnded,
       },
       sharing: this.#exporter.method,
     };
@@ -145,10 +154,10 @@ export class GpuServer {
       resolve: (address: number, lengthBytes: number) => this.#memory.fileAt(address, lengthBytes),
     };
     return {
-      exportWindow: (offset, sizeBytes) => {
+      exportWindow: (offset, sizeBytes, mayShare) => {
         if (!window) throw new Error('there is no window to export');
         const { fd, addressSpace: space } = window;
-        return this.#exporter.exportWindow({ fd, space }, offset, sizeBytes);
+        return this.#exporter.exportWindow({ fd, space }, offset, sizeBytes, mayShare);
       },
       exportGuestPages: (backing) => this.#exporter.exportGuestPages(guest, backing),
     };
@@ -156,6 +165,7 @@ export class GpuServer {
 
   #closeDevice(): void {
     for (const screen of this.screens) screen.close();
+    this.device.window?.unwatch();
     this.#exporter.close();
     this.#window?.close();
   }

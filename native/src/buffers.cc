@@ -74,6 +74,28 @@ Napi::Value nextData(const Napi::CallbackInfo& info) {
   return none ? info.Env().Undefined() : Napi::Number::New(info.Env(), static_cast<double>(data));
 }
 
+// dataBytes(fd, offset, length): number
+Napi::Value dataBytes(const Napi::CallbackInfo& info) {
+  Args args(info);
+  const int fd = args.fd(0);
+  auto at = static_cast<off_t>(args.integer(1, "offset"));
+  const off_t end = at + static_cast<off_t>(args.integer(2, "lengthBytes"));
+  if (args.failed()) return {};
+  double bytes = 0;
+  while (at < end) {
+    const off_t data = lseek(fd, at, SEEK_DATA);
+    if (data < 0 && errno != ENXIO) return fail(info.Env(), errno, "lseek");
+    if (data < 0 || data >= end) break;
+    // The data may be gone by now, and then so may all up to the end of the file.
+    const off_t hole = lseek(fd, data, SEEK_HOLE);
+    if (hole < 0 && errno != ENXIO) return fail(info.Env(), errno, "lseek");
+    if (hole < 0) break;
+    at = hole < end ? hole : end;
+    bytes += static_cast<double>(at - data);
+  }
+  return Napi::Number::New(info.Env(), bytes);
+}
+
 // isOpenElsewhere(fd): boolean
 Napi::Value isOpenElsewhere(const Napi::CallbackInfo& info) {
   Args args(info);
@@ -97,6 +119,7 @@ void exposeBuffers(Napi::Object exports) {
   expose<openMode>(exports, "openMode");
   expose<punchHole>(exports, "punchHole");
   expose<nextData>(exports, "nextData");
+  expose<dataBytes>(exports, "dataBytes");
   expose<isOpenElsewhere>(exports, "isOpenElsewhere");
 }
 

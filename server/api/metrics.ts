@@ -27,6 +27,9 @@ export interface MetricsSource {
   readonly blobBytes: number;
   readonly maxBlobBytes: number;
   readonly exportedBytes: number;
+  /** By option. */
+  readonly refusals: Readonly<Record<string, number>>;
+  readonly contextsEnded: number;
   readonly waiting: number;
   /** Of the host-visible window, by state. */
   readonly windowBytes: Readonly<Record<string, number>>;
@@ -167,9 +170,23 @@ export function makeRegistry(read: () => MetricsSource): Registry {
         })),
       ),
   );
-  gauge('blob_bytes', 'Host memory charged for blobs of contexts', [], (source) => one(source.blobBytes));
-  gauge('blob_bytes_limit', 'Most host memory for blobs of contexts', [], (source) =>
-    one(source.maxBlobBytes),
+  gauge('blob_bytes', 'Sizes of blobs of contexts, with memory behind them or not', [], (source) =>
+    one(source.blobBytes),
+  );
+  gauge(
+    'blob_bytes_limit',
+    'Most memory behind the window, and most that host processes have of blobs',
+    [],
+    (source) => one(source.maxBlobBytes),
+  );
+  counter('refused_total', 'Requests refused because a limit was reached', ['option'], (source) =>
+    byKey('option', source.refusals),
+  );
+  counter(
+    'contexts_ended_total',
+    'Contexts ended because their blobs had too much memory',
+    [],
+    ({ contextsEnded }) => one(contextsEnded),
   );
   gauge('exported_bytes', 'Memory of blobs that host processes have, copies and udmabufs', [], (source) =>
     one(source.exportedBytes),

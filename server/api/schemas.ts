@@ -101,12 +101,19 @@ export const infoSchema = z
     blobs: z
       .object({
         contexts: z.int(),
-        bytes: z.int(),
+        bytes: z.int().openapi({ description: 'sizes of blobs, whether they have pages or not' }),
+        populatedBytes: z.int().openapi({ description: 'pages of the host-visible window, in blobs or not' }),
+        exportedBytes: z.int().openapi({ description: 'what processes of the host have of blobs' }),
         maxContexts: z.int(),
-        maxBytes: z.int(),
-        maxContextBytes: z.int(),
+        maxBytes: z.int().openapi({ description: 'most that either of the two may be: --max-blob-memory' }),
+        refused: z
+          .int()
+          .openapi({ description: 'requests refused since the server began because it was reached' }),
+        contextsEnded: z
+          .int()
+          .openapi({ description: 'contexts ended because the guest filled more than that' }),
       })
-      .openapi({ description: 'contexts, and what their blobs are charged' }),
+      .openapi({ description: 'contexts and their blobs' }),
     sharing: z
       .object({
         kind: z.enum(['udmabuf', 'copy']),

@@ -4,7 +4,7 @@
  * `/dev/udmabuf` the other process shares the pages; otherwise it gets a copy, refreshed before each message that
  * makes it visible. Knows no protocol: neither virtio-gpu nor Wayland.
  */
-import { closeSync, openSync, readdirSync, readFileSync, readSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import {
   createMemfd,
@@ -26,6 +26,10 @@ import type { LentFd, MadeExport } from '../gpu/backend.ts';
 
 /** Pages of the guest. A host with larger pages refuses some udmabufs, which then become copies. */
 const PAGE_BYTES = 4096;
+
+/** Larger ranges of the window are taken to be sparse: programs reserve room there that they fill as they need it. */
+const MAX_SHARED_BYTES = 128 * 2 ** 20;
+const BLOCK_BYTES = 512;
 
 /** The host-visible window. */
 export interface ExportableWindow {
@@ -80,13 +84,16 @@ export class Exporter implements Disposable {
   }
 
   /**
-   * Exports a range of the window, of at least one byte, which begins with a page.
+   * Exports a range of the window, of at least one byte, which begins with a page. A udmabuf gives pages to all of it;
+   * unless `mayShare` it is a copy, which has pages where there was something to show.
    * @throws SystemError EMFILE, ENOMEM: for the copy
    */
-  exportWindow(window: ExportableWindow, offset: number, sizeBytes: number): MadeExport {
+  exportWindow(window: ExportableWindow, offset: number, sizeBytes: number, mayShare = true): MadeExport {
     const lengthBytes = roundUp(sizeBytes);
     const entries = { addresses: Float64Array.of(offset), ends: Float64Array.of(lengthBytes) };
-    return this.#share([{ fd: window.fd, offset, lengthBytes }], window.space, entries);
+    const isSparse = !mayShare || lengthBytes > MAX_SHARED_BYTES;
+    const ranges = isSparse ? 'it may have few pages' : [{ fd: window.fd, offset, lengthBytes }];
+    return this.#share(ranges, window.space, entries);
   }
 
   /**
@@ -139,6 +146,10 @@ class Udmabuf implements MadeExport {
     return { fd: this.#fd, release: () => {} };
   }
 
+  populatedBytes(): number {
+    return this.sizeBytes;
+  }
+
   refresh(): number {
     return 0;
   }
@@ -188,6 +199,10 @@ class Copy implements MadeExport {
   lend(): LentFd {
     const fd = reopen(this.#fd);
     return { fd, release: () => closeSync(fd) };
+  }
+
+  populatedBytes(): number {
+    return this.#mapping.closed ? 0 : fstatSync(this.#fd).blocks * BLOCK_BYTES;
   }
 
   refresh(offset: number, lengthBytes: number): number | undefined {

@@ -4,6 +4,7 @@ import {
   clearInBackground,
   clearRange,
   createMemfd,
+  dataBytes,
   GuestAddressSpace,
   gather,
   Mapping,
@@ -42,6 +43,10 @@ export class MemfdWindow implements WindowMemory {
     return data !== undefined && data < offset + lengthBytes;
   }
 
+  populatedIn(offset: number, lengthBytes: number): number {
+    return dataBytes(this.fd, offset, lengthBytes);
+  }
+
   clear(offset: number, lengthBytes: number): Job | undefined {
     if (lengthBytes <= CLEAR_AT_ONCE_BYTES) {
       clearRange(this.fd, offset, lengthBytes);
@@ -76,7 +81,6 @@ export class MemfdWindow implements WindowMemory {
     };
   }
 
-  /** Host memory behind the window now. */
   populatedBytes(): number {
     return fstatSync(this.fd).blocks * BLOCK_BYTES;
   }

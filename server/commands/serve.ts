@@ -38,7 +38,6 @@ export async function serve(config: ServeConfig, version: string): Promise<numbe
     limits: {
       maxResourceBytes: config.maxResourceBytes,
       maxBlobBytes: config.maxBlobBytes,
-      maxContextBlobBytes: config.maxBlobBytes,
     },
     hostVisibleBytes: config.hostVisibleBytes,
     components,

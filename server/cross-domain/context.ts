@@ -298,6 +298,10 @@ export class CrossDomainContext implements Context {
     this.#handovers.lookLater();
   }
 
+  end(reason: string): void {
+    this.#disconnect(reason);
+  }
+
   close(): void {
     this.#channels.ended(this.counters);
     this.#channels.shared.images -= this.#ids.size;
@@ -676,6 +680,7 @@ export class CrossDomainContext implements Context {
     );
     this.#closing = lastMessages();
     this.#dropChannel();
+    this.#handovers.close();
     this.#closeReadPipes();
     this.#deliver();
   }

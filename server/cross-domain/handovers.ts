@@ -13,7 +13,6 @@ const LOOK_MS = 1000;
 
 /** A buffer in the hands of the host. */
 export class Handover {
-  readonly sizeBytes: number;
   readonly #made: MemoryExport;
   /** One for all messages that wait to be sent. */
   #lent: LentFd | undefined;
@@ -21,7 +20,6 @@ export class Handover {
 
   constructor(made: MemoryExport) {
     this.#made = made;
-    this.sizeBytes = made.sizeBytes;
   }
 
   /** Whether its memory still is the resource's. */
@@ -36,6 +34,16 @@ export class Handover {
     } catch {
       return true;
     }
+  }
+
+  /** Memory that it keeps, as far as we know. */
+  get heldBytes(): number {
+    return this.#made.chargedBytes;
+  }
+
+  /** As of the export. */
+  account(): boolean {
+    return this.#made.account();
   }
 
   /** A descriptor to send. Throws what `MadeExport.lend` throws. */
@@ -72,6 +80,7 @@ export class Handovers {
   /** Those whose memory the guest has given up, until the last one else lets go. */
   #orphans: Handover[] = [];
   #made = 0;
+  #closed = false;
   #look: NodeJS.Timeout | undefined;
   readonly #onTooMuch: () => void;
 
@@ -89,6 +98,7 @@ export class Handovers {
   of(resource: AttachedResource): Handover {
     this.#findOrphans();
     if (this.#areTooMany) this.#lookAtOrphans();
+    if (this.#closed) throw new Error('the channel has ended');
     const known = this.#byResource.get(resource.identity);
     if (known) return known;
     if (this.#byResource.size >= MAX_HANDOVERS)
@@ -103,16 +113,20 @@ export class Handovers {
 
   /** Memory may have been given up: it is looked at soon. */
   lookLater(): void {
+    if (this.#closed) return;
     this.#look ??= setInterval(() => {
       this.#findOrphans();
       this.#lookAtOrphans();
+      this.#account();
       if (this.#orphans.length > 0 || this.#byResource.size > 0) return;
       clearInterval(this.#look);
       this.#look = undefined;
     }, LOOK_MS).unref();
   }
 
+  /** Lets go of all, and has none any more. Safe to call twice. */
   close(): void {
+    this.#closed = true;
     clearInterval(this.#look);
     this.#look = undefined;
     for (const handover of [...this.#byResource.values(), ...this.#orphans]) handover.close();
@@ -121,8 +135,16 @@ export class Handovers {
   }
 
   get #areTooMany(): boolean {
-    const bytes = this.#orphans.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+    const bytes = this.#orphans.reduce((sum, { heldBytes }) => sum + heldBytes, 0);
     return this.#orphans.length > MAX_ORPHANS || bytes > MAX_ORPHANED_BYTES;
+  }
+
+  /** Copies grow also by being looked at. */
+  #account(): void {
+    let isTooMuch = false;
+    for (const handover of [...this.#byResource.values(), ...this.#orphans])
+      if (!handover.account()) isTooMuch = true;
+    if (isTooMuch) this.#onTooMuch();
   }
 
   /** Lets go of what the guest has given up. */

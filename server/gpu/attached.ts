@@ -6,7 +6,7 @@ import { type GuestBytes, guestBytes } from './guest-bytes.ts';
 import { VIRTIO_GPU_RESP_ERR_UNSPEC } from './protocol.ts';
 import type { Quota } from './quota.ts';
 import { type HostBlob, type Resource, sizeOf } from './resources.ts';
-import type { Window } from './window.ts';
+import { WINDOW_PAGE_BYTES, type Window } from './window.ts';
 
 /** What resources are made of. */
 export interface Memories {
@@ -56,7 +56,7 @@ function windowBytes(window: Window | undefined, blob: HostBlob): GuestBytes {
 function exportBlob({ window, exports, exported }: Memories, blob: HostBlob): MemoryExport {
   const { place, sizeBytes } = blob;
   if (!window || !exports || !place) return cannotBeShown(blob);
-  const made = exports.exportWindow(place.offset, sizeBytes);
+  const made = exports.exportWindow(place.offset, sizeBytes, window.mayFill(sizeBytes));
   const charged = onlyWhile(made, exported, () => blob.place === place);
   if (made.kind === 'udmabuf') window.noteExported(place.offset);
   return charged;
@@ -72,28 +72,63 @@ function cannotBeShown({ id }: Resource): never {
   throw new GpuFault(VIRTIO_GPU_RESP_ERR_UNSPEC, `resource ${id} has no memory that could be shown`);
 }
 
-/** Charges for an export until it is closed. A copy is refreshed only as long as its source is what it was made of. */
+/**
+ * Charges for what an export keeps until it is closed. A copy has what was refreshed, and is refreshed only as long as
+ * its source is what it was made of.
+ */
 function onlyWhile(made: MadeExport, exported: Quota, isThere: () => boolean): MemoryExport {
   const { kind, reason, sizeBytes } = made;
+  let chargedBytes = made.populatedBytes();
+  let isOpen = true;
   try {
-    exported.charge(sizeBytes, 'an export');
+    exported.charge(chargedBytes, 'an export');
   } catch (error) {
     made.close();
     throw error;
   }
-  let chargedBytes = sizeBytes;
+  const account = () => {
+    if (!isOpen) return true;
+    const before = chargedBytes;
+    chargedBytes = made.populatedBytes();
+    return exported.note(chargedBytes, before);
+  };
+  const refresh = (offset: number, lengthBytes: number) => {
+    if (!isThere()) return undefined;
+    // At most so much comes to what it has.
+    const newBytes = Math.min(sizeBytes - chargedBytes, pagesTouched(offset, lengthBytes));
+    if (newBytes <= 0) return made.refresh(offset, lengthBytes);
+    exported.charge(chargedBytes + newBytes, 'a copy', chargedBytes);
+    chargedBytes += newBytes;
+    try {
+      return made.refresh(offset, lengthBytes);
+    } finally {
+      account();
+    }
+  };
   return {
     kind,
     ...(reason === undefined ? {} : { reason }),
     sizeBytes,
+    get chargedBytes() {
+      return chargedBytes;
+    },
+    populatedBytes: () => made.populatedBytes(),
     lend: () => made.lend(),
-    refresh: (offset, lengthBytes) => (isThere() ? made.refresh(offset, lengthBytes) : undefined),
+    refresh,
+    account,
     isCurrent: isThere,
     othersHoldIt: () => made.othersHoldIt(),
     close: () => {
+      if (!isOpen) return;
+      isOpen = false;
       exported.refund(chargedBytes);
-      chargedBytes = 0;
       made.close();
     },
   };
+}
+
+/** Of the pages that a range lies in, all bytes. */
+function pagesTouched(offset: number, lengthBytes: number): number {
+  const start = Math.floor(offset / WINDOW_PAGE_BYTES) * WINDOW_PAGE_BYTES;
+  return Math.ceil((offset + lengthBytes - start) / WINDOW_PAGE_BYTES) * WINDOW_PAGE_BYTES;
 }

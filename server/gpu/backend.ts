@@ -49,6 +49,10 @@ export interface WindowMemory {
   readonly sizeBytes: number;
   /** Whether a range has any pages. */
   isPopulated(offset: number, lengthBytes: number): boolean;
+  /** Bytes of the pages that a range has: takes the longer, the more pieces they are in. */
+  populatedIn(offset: number, lengthBytes: number): number;
+  /** Bytes of all pages, at once. */
+  populatedBytes(): number;
   /** Makes a range read as zeros and keeps its pages where it has some. Undefined when it is done on return. */
   clear(offset: number, lengthBytes: number): Job | undefined;
   /** Makes a range read as zeros and gives its pages back to the host. */
@@ -69,6 +73,13 @@ export interface LentFd {
 export interface MemoryExport extends MadeExport {
   /** Whether what it was made of still is where it was; afterwards a copy cannot be refreshed. */
   isCurrent(): boolean;
+  /** What it is charged for: what it had when it was made, refreshed or looked at. */
+  readonly chargedBytes: number;
+  /**
+   * Charges for what it has now: whoever sees a copy makes pages, too, by reading where there are none. False when all
+   * exports together have more than they may.
+   */
+  account(): boolean;
 }
 
 /** The same without knowledge of what it was made of. */
@@ -79,6 +90,8 @@ export interface MadeExport {
   readonly reason?: string;
   /** What it gives access to: whole pages. */
   readonly sizeBytes: number;
+  /** Memory that it keeps: all of a udmabuf, and of a copy what has pages. */
+  populatedBytes(): number;
   /** A descriptor to send. To be released before `close`. Throws what the system says when there is none left. */
   lend(): LentFd;
   /**
@@ -97,7 +110,8 @@ export interface MadeExport {
 
 /** Hands memory to processes of the host. Throws what the system says when there is no memory or descriptor left. */
 export interface Exports {
-  exportWindow(offset: number, sizeBytes: number): MadeExport;
+  /** With `mayShare` as a udmabuf where that can be; it gives pages to all of the range. */
+  exportWindow(offset: number, sizeBytes: number, mayShare: boolean): MadeExport;
   exportGuestPages(backing: Backing): MadeExport;
 }
 
@@ -172,10 +186,15 @@ export interface Context {
    * nothing is called back any more.
    */
   fence(ringIdx: number, passed: () => void): void;
-  /** Makes the host side of a blob. `sizeBytes` has been charged already. */
+  /** Makes the host side of a blob. There is room for it. */
   createBlob(blobId: bigint, sizeBytes: number, flags: number): ContextBlob;
   attach(resource: AttachedResource): void;
   detach(resourceId: number): void;
+  /**
+   * Ends what it does, and tells the guest's program where it can: its blobs have lost what was in them. It lets go of
+   * what the host has of its resources, and stays until `close`. `reason` is for the log.
+   */
+  end(reason: string): void;
   /** Ends it and all it holds. Its blobs are closed one by one, later. */
   close(): void;
 }

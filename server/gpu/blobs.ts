@@ -166,18 +166,21 @@ function createGuestBlob(
 }
 
 function createHostBlob(
-  { contexts, resources }: GpuState,
+  { contexts, resources, window }: GpuState,
   command: Arm<typeof VIRTIO_GPU_CMD_RESOURCE_CREATE_BLOB>,
 ): Response {
   const { resourceId, ctxId, blobId, blobFlags, nrEntries, sizeBytes } = command;
   const context = contexts.get(ctxId);
   if (nrEntries > 0) return refuse('a blob of a context has no guest pages');
+  const isMappable = (blobFlags & VIRTIO_GPU_BLOB_FLAG_USE_MAPPABLE) !== 0;
+  if (isMappable) window?.requireRoom(sizeBytes);
   const blob = contexts.createBlob(context, blobId, sizeBytes, blobFlags);
   resources.addBlob({
     kind: 'host3d',
     id: resourceId,
     sizeBytes,
-    isMappable: (blobFlags & VIRTIO_GPU_BLOB_FLAG_USE_MAPPABLE) !== 0,
+    isMappable,
+    owner: context,
     blob,
     place: undefined,
     backing: undefined,
@@ -197,7 +200,7 @@ export function mapBlob(
   if (resource.place) throw new GpuFault(VIRTIO_GPU_RESP_ERR_UNSPEC, `resource ${resourceId} is mapped`);
   if (hasFeature(state, VIRTIO_GPU_F_BLOB_ALIGNMENT) && offset % state.blobAlignmentBytes !== 0)
     return refuse(`offset 0x${offset.toString(16)}, which must be a multiple of ${state.blobAlignmentBytes}`);
-  window.map(offset, resource.sizeBytes, resource.blob.initial);
+  window.map(offset, resource.sizeBytes, resource.owner, resource.blob.initial);
   resource.place = { offset };
   return { type: VIRTIO_GPU_RESP_OK_MAP_INFO, mapInfo: VIRTIO_GPU_MAP_CACHE_CACHED };
 }

@@ -2,7 +2,7 @@
 import { attachedResource, type Memories } from './attached.ts';
 import { type Component, type Context, type ContextBlob, type Counters, sumOf } from './backend.ts';
 import { GpuFault } from './fault.ts';
-import type { GpuLimits } from './limits.ts';
+import { type GpuLimits, MAX_BLOB_MEMORY } from './limits.ts';
 import {
   VIRTIO_GPU_MAX_RINGS,
   VIRTIO_GPU_RESP_ERR_INVALID_CONTEXT_ID,
@@ -21,8 +21,8 @@ export interface GuestContext {
   /** Undefined for a context of no kind. */
   readonly component: Component | undefined;
   readonly attached: Set<number>;
-  /** For its blobs, also those that outlive it. */
-  readonly blobs: Quota;
+  /** Its blobs had too many pages: it gets no more of them. */
+  isOver: boolean;
 }
 
 export interface ContextsOptions {
@@ -35,13 +35,15 @@ export class Contexts {
   readonly components: readonly Component[];
   readonly #options: ContextsOptions;
   readonly #table = new Map<number, GuestContext>();
-  /** Bytes of all blobs of all contexts. */
-  readonly #blobs: Quota;
+  /** Sizes of all blobs of all contexts. */
+  #blobBytes = 0;
+  /** What blobs have in them when they are mapped, which is kept outside of the window. */
+  readonly #initial: Quota;
 
   constructor(options: ContextsOptions) {
     this.#options = options;
     this.components = options.components;
-    this.#blobs = new Quota(options.limits.maxBlobBytes);
+    this.#initial = new Quota(options.limits.maxBlobBytes, MAX_BLOB_MEMORY);
   }
 
   get count(): number {
@@ -49,7 +51,7 @@ export class Contexts {
   }
 
   get blobBytes(): number {
-    return this.#blobs.usedBytes;
+    return this.#blobBytes;
   }
 
   get all(): Iterable<GuestContext> {
@@ -84,7 +86,7 @@ export class Contexts {
     if (id === 0) throw new GpuFault(VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER, 'context 0');
     if (this.#table.has(id))
       throw new GpuFault(VIRTIO_GPU_RESP_ERR_INVALID_CONTEXT_ID, `context ${id} exists`);
-    const { maxContexts, maxContextBlobBytes } = this.#options.limits;
+    const { maxContexts } = this.#options.limits;
     if (this.#table.size >= maxContexts) {
       throw new GpuFault(VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY, `${maxContexts} contexts are too many`);
     }
@@ -98,7 +100,7 @@ export class Contexts {
       component,
       context: component ? component.createContext({ contextId: id, name }) : new InertContext(),
       attached: new Set(),
-      blobs: new Quota(maxContextBlobBytes),
+      isOver: false,
     });
   }
 
@@ -108,37 +110,40 @@ export class Contexts {
     context.close();
   }
 
-  /** Makes the host side of a blob, and charges for it until it is closed. */
+  /** Makes the host side of a blob, and charges for what is in it until it is closed. */
   createBlob(
-    { context, blobs }: GuestContext,
+    { context, isOver }: GuestContext,
     blobId: bigint,
     sizeBytes: number,
     flags: number,
   ): ContextBlob {
-    blobs.charge(sizeBytes, 'a blob of this context');
-    const refund = () => {
-      blobs.refund(sizeBytes);
-      this.#blobs.refund(sizeBytes);
+    if (isOver) {
+      const message = 'blobs of this context had too much memory';
+      throw new GpuFault(VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY, message, { option: MAX_BLOB_MEMORY });
+    }
+    const blob = context.createBlob(blobId, sizeBytes, flags);
+    const initialBytes = blob.initial?.length ?? 0;
+    try {
+      this.#initial.charge(initialBytes, 'what is in a blob');
+    } catch (error) {
+      blob.close();
+      throw error;
+    }
+    this.#blobBytes += sizeBytes;
+    return {
+      ...(blob.initial ? { initial: blob.initial } : {}),
+      close: () => {
+        blob.close();
+        this.#initial.refund(initialBytes);
+        this.#blobBytes -= sizeBytes;
+      },
     };
-    try {
-      this.#blobs.charge(sizeBytes, 'a blob');
-    } catch (error) {
-      blobs.refund(sizeBytes);
-      throw error;
-    }
-    try {
-      const blob = context.createBlob(blobId, sizeBytes, flags);
-      return {
-        ...(blob.initial ? { initial: blob.initial } : {}),
-        close: () => {
-          blob.close();
-          refund();
-        },
-      };
-    } catch (error) {
-      refund();
-      throw error;
-    }
+  }
+
+  /** A context whose blobs had too many pages does nothing more, also where it has been destroyed by now. */
+  end(context: GuestContext, reason: string): void {
+    context.isOver = true;
+    if (this.#table.get(context.id) === context) context.context.end(reason);
   }
 
   attach({ context, attached }: GuestContext, resource: Resource): void {
@@ -181,5 +186,6 @@ class InertContext implements Context {
 
   attach(): void {}
   detach(): void {}
+  end(): void {}
   close(): void {}
 }

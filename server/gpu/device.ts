@@ -11,11 +11,11 @@ import type { Display } from '../displays/display.ts';
 import { type Log, RateLimitedLog } from '../log.ts';
 import { viewOf } from '../wire.ts';
 import type { Backend2d, Component, Counters, Exports, WindowMemory } from './backend.ts';
-import { Contexts } from './contexts.ts';
+import { Contexts, type GuestContext } from './contexts.ts';
 import { DisplayEvents } from './display-events.ts';
 import type { GpuFault } from './fault.ts';
 import { Fences } from './fences.ts';
-import type { GpuLimits } from './limits.ts';
+import { type GpuLimits, type LimitOption, MAX_BLOB_MEMORY, MAX_RESOURCE_MEMORY } from './limits.ts';
 import {
   COMMAND_NAMES,
   CONFIG_BYTES_WITHOUT_BLOB_ALIGNMENT,
@@ -82,10 +82,14 @@ export interface GpuCounters {
   }[];
   /** What all contexts there ever were have done, by component. */
   readonly componentCounters: Readonly<Record<string, Counters>>;
-  /** Charged for blobs of contexts. */
+  /** Sizes of blobs of contexts, with pages or not. */
   readonly blobBytes: number;
   /** Charged for what processes of the host have of them. */
   readonly exportedBytes: number;
+  /** Requests that were refused because a limit was reached, by the option that sets it. */
+  readonly refusals: Readonly<Record<LimitOption, number>>;
+  /** Contexts that were ended because their blobs had too many pages. */
+  readonly contextsEnded: number;
   /** Requests that are not answered yet. */
   readonly waiting: number;
 }
@@ -106,6 +110,8 @@ export class GpuDevice implements VirtioDevice {
   readonly #fences = new Fences(() => this.#session?.wake(CONTROL_QUEUE));
   readonly #pixels: Quota;
   readonly #exported: Quota;
+  readonly #refusals: Record<LimitOption, number> = { [MAX_RESOURCE_MEMORY]: 0, [MAX_BLOB_MEMORY]: 0 };
+  #contextsEnded = 0;
   #session: DriverSession | undefined;
   #notify: () => void = () => {};
 
@@ -120,9 +126,14 @@ export class GpuDevice implements VirtioDevice {
       (blobAlignmentBytes > 0 ? bits(VIRTIO_GPU_F_BLOB_ALIGNMENT) : 0n);
     this.configLengthBytes = blobAlignmentBytes > 0 ? gpuConfig.size : CONFIG_BYTES_WITHOUT_BLOB_ALIGNMENT;
     this.#log = new RateLimitedLog(log);
-    this.#pixels = new Quota(limits.maxResourceBytes);
-    this.#exported = new Quota(limits.maxBlobBytes);
-    const window = options.window && new Window(options.window, limits.maxBlobBytes);
+    this.#pixels = new Quota(limits.maxResourceBytes, MAX_RESOURCE_MEMORY);
+    this.#exported = new Quota(limits.maxBlobBytes, MAX_BLOB_MEMORY);
+    const window =
+      options.window &&
+      new Window(options.window, {
+        maxBytes: limits.maxBlobBytes,
+        onOverrun: (owner, bytes) => this.#endOf(owner, bytes),
+      });
     this.#state = {
       memory,
       backend,
@@ -164,6 +175,8 @@ export class GpuDevice implements VirtioDevice {
       componentCounters: contexts.counters,
       blobBytes: contexts.blobBytes,
       exportedBytes: this.#exported.usedBytes,
+      refusals: this.#refusals,
+      contextsEnded: this.#contextsEnded,
       waiting: this.#fences.waiting,
     };
   }
@@ -260,11 +273,27 @@ export class GpuDevice implements VirtioDevice {
     results.set(result, (results.get(result) ?? 0) + 1);
   }
 
+  /** The guest has filled more than it may: whoever has the most does not go on. */
+  #endOf(context: GuestContext, bytes: number): void {
+    this.#contextsEnded++;
+    this.#log.write(
+      'warn',
+      'overrun',
+      { contextId: context.id, bytes, option: MAX_BLOB_MEMORY },
+      'blobs have more memory than they may: the context that has the most has ended',
+    );
+    this.#state.contexts.end(context, 'its buffers have more memory than they may');
+  }
+
   #noteRefusal(type: number, fault: GpuFault): void {
     const command = COMMAND_NAMES[type] ?? 'unknown';
     const fields = { command, code: RESPONSE_NAMES[fault.code], reason: fault.message };
+    const { option } = fault;
+    if (option) this.#refusals[option]++;
     if (fault.cause)
       this.#log.write('warn', `${command} failed`, { ...fields, err: fault.cause }, 'the host failed');
+    else if (option)
+      this.#log.write('warn', option, { ...fields, option }, 'a limit is reached: the guest was refused');
     else this.#log.write('debug', command, fields, 'guest request refused');
   }
 }

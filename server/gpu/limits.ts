@@ -1,4 +1,10 @@
 /** Everything a guest can make more of has a limit with a name. */
+
+/** The options of `serve` that set limits which users meet. */
+export const MAX_RESOURCE_MEMORY = '--max-resource-memory';
+export const MAX_BLOB_MEMORY = '--max-blob-memory';
+export type LimitOption = typeof MAX_RESOURCE_MEMORY | typeof MAX_BLOB_MEMORY;
+
 export interface GpuLimits {
   /**
    * Pixels of 2D resources, and of blobs that displays show, in bytes. Charged when a resource is made or a blob is shown, whether
@@ -6,11 +12,11 @@ export interface GpuLimits {
    */
   readonly maxResourceBytes: number;
   /**
-   * Blobs of contexts, in bytes: what the guest can make the host hold in the window; and as much again for what
-   * processes of the host are given of them, as copies or as pages that they may keep.
+   * Memory of blobs of contexts, in bytes: pages that the window has, whatever the sizes of blobs; as much again for what
+   * processes of the host have of them, as copies or as pages that they may keep; and for what blobs had in them when
+   * they were made.
    */
   readonly maxBlobBytes: number;
-  readonly maxContextBlobBytes: number;
   readonly maxContexts: number;
   readonly maxResources: number;
   /** Memory entries of one resource: 65536 is an 8192x8192 image in single pages. */
@@ -24,7 +30,6 @@ export interface GpuLimits {
 export const DEFAULT_LIMITS: GpuLimits = {
   maxResourceBytes: 512 * 2 ** 20,
   maxBlobBytes: 2 ** 30,
-  maxContextBlobBytes: 2 ** 30,
   maxContexts: 256,
   maxResources: 4096,
   maxEntriesPerResource: 65_536,

@@ -1,6 +1,7 @@
 /** The table of resources: who has which id, and what that costs the host. */
 import type { PixelOrder } from '../displays/display.ts';
 import { type Backend2d, type Backing, backingLength, type ContextBlob, type Image } from './backend.ts';
+import type { GuestContext } from './contexts.ts';
 import { GpuFault } from './fault.ts';
 import type { GpuLimits } from './limits.ts';
 import {
@@ -39,6 +40,8 @@ export interface HostBlob extends AnyResource {
   readonly kind: 'host3d';
   readonly sizeBytes: number;
   readonly isMappable: boolean;
+  /** The context that it was made in, which may have ended. */
+  readonly owner: GuestContext;
   readonly blob: ContextBlob;
   /** Where in the window it is mapped: another object each time, also at the same offset. */
   place: { readonly offset: number } | undefined;

@@ -5,9 +5,15 @@
  * rule behind everything here: what is outside of every blob reads as zeros as soon as the driver has been told that
  * a blob is gone. Where nobody else holds the pages they are cleared and kept, because fetching new ones costs the
  * guest more than clearing costs us; they are given back when there is too much of them, or nothing to do.
+ *
+ * What costs memory is pages, not sizes: a blob may be as large as it likes, and the window has room for many. The
+ * guest makes pages by writing, which nobody is told of, so they are counted: when a blob is to be made, and by a timer
+ * for as long as somebody could write. The timer comes the sooner, the less is left.
  */
 import type { Job, WindowMemory } from './backend.ts';
+import type { GuestContext } from './contexts.ts';
 import { GpuFault } from './fault.ts';
+import { MAX_BLOB_MEMORY } from './limits.ts';
 import {
   VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER,
   VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY,
@@ -19,10 +25,22 @@ export const WINDOW_PAGE_BYTES = 4096;
 /** Without a blob going for so long, pages that no blob uses go back to the host. */
 const IDLE_MS = 5000;
 
+/** A blob needs room for all of it, or for so much: as much as a large screen has pixels. */
+const ROOM_BYTES = 64 * 2 ** 20;
+/** As fast as a guest is taken to make pages: 4 GiB/s. */
+const FILL_BYTES_PER_MS = 4 * 2 ** 20;
+const MIN_CHECK_MS = 10;
+const MAX_CHECK_MS = 1000;
+/** Of the most that there may be, how much pages may be that exports make of what has none. */
+const SHARED_PART = 0.5;
+
 /** A blob's place. */
-interface Mapped extends Range {
+interface Mapped<Owner> extends Range {
+  readonly owner: Owner;
   /** Somebody outside holds these very pages: they are theirs for as long as they like. */
   isExported: boolean;
+  /** Its owner had too many pages: it has none, and what the guest still writes there is taken again. */
+  isLost: boolean;
 }
 
 interface Clearing extends Range {
@@ -31,32 +49,39 @@ interface Clearing extends Range {
 
 const pagesOf = (sizeBytes: number) => Math.ceil(sizeBytes / WINDOW_PAGE_BYTES) * WINDOW_PAGE_BYTES;
 
-export class Window {
+export interface WindowOptions<Owner> {
+  /** Bounds the pages of the window, of blobs or not. */
+  readonly maxBytes: number;
+  readonly idleMs?: number;
+  /** There were too many pages, and `owner` had the most: its blobs have lost theirs, `bytes` in all. */
+  readonly onOverrun?: (owner: Owner, bytes: number) => void;
+}
+
+export class Window<Owner = GuestContext> {
   readonly memory: WindowMemory;
-  readonly #maxBytes: number;
-  readonly #idleMs: number;
+  readonly #options: WindowOptions<Owner>;
   /** Sorted by offset, disjoint. */
-  readonly #mapped: Mapped[] = [];
+  readonly #mapped: Mapped<Owner>[] = [];
   readonly #clearing = new Set<Clearing>();
   #mappedBytes = 0;
   /** Outside of every blob, and still with pages, as far as we know: a guest may touch others. */
   readonly #kept = new RangeSet();
   #idle: NodeJS.Timeout | undefined;
+  #check: NodeJS.Timeout | undefined;
   /** Whether a blob has gone since somebody looked. */
   #isBusy = false;
 
-  /** `maxBytes` bounds what mapped blobs and kept pages cost the host together. */
-  constructor(memory: WindowMemory, maxBytes: number, idleMs = IDLE_MS) {
+  constructor(memory: WindowMemory, options: WindowOptions<Owner>) {
     this.memory = memory;
-    this.#maxBytes = maxBytes;
-    this.#idleMs = idleMs;
+    this.#options = options;
   }
 
+  /** Sizes of mapped blobs, with pages or not. */
   get mappedBytes(): number {
     return this.#mappedBytes;
   }
 
-  /** Pages that no blob uses and that wait to be used again. */
+  /** Ranges that no blob uses, whose pages wait to be used again. */
   get keptBytes(): number {
     return this.#kept.bytes;
   }
@@ -65,27 +90,44 @@ export class Window {
     return this.#mapped.reduce((sum, range) => sum + (range.isExported ? range.lengthBytes : 0), 0);
   }
 
+  /** A fault unless there is memory for a blob of this size, or for as much of it as is likely to get pages soon. */
+  requireRoom(sizeBytes: number): void {
+    const { maxBytes } = this.#options;
+    if (sizeBytes > this.memory.sizeBytes) {
+      const message = `${sizeBytes} bytes are more than the window of ${this.memory.sizeBytes}`;
+      throw new GpuFault(VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY, message);
+    }
+    const needed = Math.min(sizeBytes, ROOM_BYTES);
+    if (this.memory.populatedBytes() + needed <= maxBytes) return;
+    this.#trim();
+    const populated = this.memory.populatedBytes();
+    if (populated + needed <= maxBytes) return;
+    throw new GpuFault(
+      VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY,
+      `no room for a blob of ${sizeBytes} bytes: blobs have ${populated} bytes of at most ${maxBytes}`,
+      { option: MAX_BLOB_MEMORY },
+    );
+  }
+
+  /** Whether a range of this size may get all of its pages, which is what sharing it makes of it. */
+  mayFill(sizeBytes: number): boolean {
+    return this.memory.populatedBytes() + sizeBytes <= this.#options.maxBytes * SHARED_PART;
+  }
+
   /**
-   * Gives a blob the range at `offset`. It reads as zeros but for `initial`, and for what the guest itself has written
-   * where a blob has just gone. A fault when the range cannot be had.
+   * Gives a blob of `owner` the range at `offset`. It reads as zeros but for `initial`, and for what the guest itself has
+   * written where a blob has just gone. A fault when the range cannot be had.
    */
-  map(offset: number, sizeBytes: number, initial?: Uint8Array): void {
-    const range = { offset, lengthBytes: pagesOf(sizeBytes), isExported: false };
+  map(offset: number, sizeBytes: number, owner: Owner, initial?: Uint8Array): void {
+    const range = { offset, lengthBytes: pagesOf(sizeBytes), owner, isExported: false, isLost: false };
     if (offset % WINDOW_PAGE_BYTES !== 0 || endOf(range) > this.memory.sizeBytes) {
       refuse(`${sizeBytes} bytes at 0x${offset.toString(16)} of a window of ${this.memory.sizeBytes}`);
     }
     const index = firstEndingAfter(this.#mapped, offset);
     const next = this.#mapped[index];
     if (next && next.offset < endOf(range)) refuse(`0x${offset.toString(16)} is taken`);
-    if (this.#mappedBytes + range.lengthBytes > this.#maxBytes) {
-      throw new GpuFault(
-        VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY,
-        `${this.#mappedBytes} bytes are mapped of at most ${this.#maxBytes}`,
-      );
-    }
     this.#finishClearing(range);
     this.#clean(range);
-    if (this.#mappedBytes + this.#kept.bytes + range.lengthBytes > this.#maxBytes) this.#trim();
     this.#mapped.splice(index, 0, range);
     this.#mappedBytes += range.lengthBytes;
     if (initial) this.memory.write(offset, initial.subarray(0, sizeBytes));
@@ -94,9 +136,9 @@ export class Window {
   /** Takes the range at `offset` from its blob. It reads as zeros when the job, if there is one, is done. */
   unmap(offset: number): Job | undefined {
     const index = this.#indexOf(offset);
-    const [range] = this.#mapped.splice(index, 1) as [Mapped];
+    const [range] = this.#mapped.splice(index, 1) as [Mapped<Owner>];
     this.#mappedBytes -= range.lengthBytes;
-    if (range.isExported) {
+    if (range.isExported || range.isLost) {
       this.memory.punch(offset, range.lengthBytes);
       return undefined;
     }
@@ -111,7 +153,7 @@ export class Window {
 
   /** From now on somebody else holds the pages of the blob at `offset`. */
   noteExported(offset: number): void {
-    (this.#mapped[this.#indexOf(offset)] as Mapped).isExported = true;
+    (this.#mapped[this.#indexOf(offset)] as Mapped<Owner>).isExported = true;
   }
 
   /** The whole window reads as zeros and costs nothing when this returns. */
@@ -123,6 +165,53 @@ export class Window {
     this.#mappedBytes = 0;
     this.#kept.clear();
     this.memory.punch(0, this.memory.sizeBytes);
+  }
+
+  /**
+   * Sees to it that there are not more pages than there may be, now: first those outside of blobs go, then those of
+   * whoever has the most. Pages are taken from under the guest, which reads zeros there.
+   */
+  check(): void {
+    const { maxBytes, onOverrun } = this.#options;
+    if (this.memory.populatedBytes() <= maxBytes) return;
+    this.#trim();
+    while (this.memory.populatedBytes() > maxBytes) {
+      const largest = this.#largest();
+      // It writes as fast as we take: there is a next time.
+      if (!largest) return;
+      const [owner, bytes] = largest;
+      for (const range of this.#mapped) if (range.owner === owner) range.isLost = true;
+      this.#trim();
+      onOverrun?.(owner, bytes);
+    }
+  }
+
+  /** From now on somebody can write into the window: pages are counted until `unwatch`. */
+  watch(): void {
+    if (this.#check) return;
+    const left = this.#options.maxBytes - this.memory.populatedBytes();
+    const delayMs = Math.min(Math.max(left / FILL_BYTES_PER_MS, MIN_CHECK_MS), MAX_CHECK_MS);
+    this.#check = setTimeout(() => {
+      this.#check = undefined;
+      this.check();
+      this.watch();
+    }, delayMs).unref();
+  }
+
+  unwatch(): void {
+    clearTimeout(this.#check);
+    this.#check = undefined;
+  }
+
+  /** Who has the most pages in blobs, and how many bytes of them; undefined when nobody has any. */
+  #largest(): [owner: Owner, bytes: number] | undefined {
+    const sums = new Map<Owner, number>();
+    for (const { owner, isLost, offset, lengthBytes } of this.#mapped) {
+      if (!isLost) sums.set(owner, (sums.get(owner) ?? 0) + this.memory.populatedIn(offset, lengthBytes));
+    }
+    let largest: [Owner, number] | undefined;
+    for (const sum of sums) if (sum[1] > (largest?.[1] ?? 0)) largest = sum;
+    return largest;
   }
 
   #noteClearing(clearing: Clearing): void {
@@ -146,12 +235,15 @@ export class Window {
     }
   }
 
-  /** Gives back all pages outside of blobs, also those that the guest has touched without asking. */
+  /**
+   * Gives back all pages outside of blobs, also those that the guest has touched without asking. What is being cleared
+   * may get some zeros after that, which is waited for when a blob comes there.
+   */
   #trim(): void {
-    this.#finishClearing({ offset: 0, lengthBytes: this.memory.sizeBytes });
     this.#kept.clear();
     let start = 0;
     for (const range of this.#mapped) {
+      if (range.isLost) continue;
       if (range.offset > start) this.memory.punch(start, range.offset - start);
       start = endOf(range);
     }
@@ -164,7 +256,7 @@ export class Window {
       this.#idle = this.#isBusy ? this.#lookLater() : undefined;
       if (!this.#isBusy) this.#trim();
       this.#isBusy = false;
-    }, this.#idleMs).unref();
+    }, this.#options.idleMs ?? IDLE_MS).unref();
   }
 
   #indexOf(offset: number): number {

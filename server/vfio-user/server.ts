@@ -12,7 +12,8 @@ import { Connection, type ConnectionCounters, type ConnectionOptions } from './c
 const RETRY_MS = 1000;
 
 export interface ServerEvents {
-  disconnected?(): void;
+  readonly connected?: (() => void) | undefined;
+  readonly disconnected?: (() => void) | undefined;
 }
 
 export class VfioUserServer {
@@ -88,6 +89,7 @@ export class VfioUserServer {
       return;
     }
     this.#log.info({}, 'client connected');
+    this.#events.connected?.();
     this.#connection = new Connection(
       fd,
       this.#device,

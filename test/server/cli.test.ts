@@ -82,7 +82,7 @@ describe('serve', () => {
 
   test('gives contexts a window, unless another one is asked for', async () => {
     const types = '--socket-path /tmp/x --context-types cross-domain';
-    expect(await parse(types)).toMatchObject({ contextTypes: ['cross-domain'], hostVisibleBytes: 2 ** 30 });
+    expect(await parse(types)).toMatchObject({ contextTypes: ['cross-domain'], hostVisibleBytes: 2 ** 35 });
     expect(await parse(`${types},cross-domain --host-visible-size 8G`)).toMatchObject({
       contextTypes: ['cross-domain'],
       hostVisibleBytes: 2 ** 33,
@@ -99,7 +99,7 @@ describe('serve', () => {
       waylandPath: '/run/w',
       waylandPolicyFile: 'p.json',
       contextTypes: ['cross-domain'],
-      hostVisibleBytes: 2 ** 30,
+      hostVisibleBytes: 2 ** 35,
     });
     vi.stubEnv('XDG_RUNTIME_DIR', '/run/user/7');
     expect(await parseWayland('--wayland-display wayland-1')).toMatchObject({

@@ -87,8 +87,8 @@ export class GpuMachine implements Disposable {
       components: options.components ?? [],
       blobAlignmentBytes: options.blobAlignmentBytes ?? 0,
       exports: {
-        exportWindow: (offset, sizeBytes) =>
-          exporter.exportWindow({ fd: window!.fd, space: window!.addressSpace }, offset, sizeBytes),
+        exportWindow: (offset, sizeBytes, mayShare) =>
+          exporter.exportWindow({ fd: window!.fd, space: window!.addressSpace }, offset, sizeBytes, mayShare),
         exportGuestPages: (backing) =>
           exporter.exportGuestPages(
             { space: this.memory.dma.addressSpace, resolve: () => undefined },

@@ -261,6 +261,9 @@ export function fakeBuffer(id: number, bytes: Uint8Array): AttachedResource & { 
         kind: 'copy',
         lend: () => ({ fd, release: () => {} }),
         sizeBytes: bytes.length,
+        chargedBytes: bytes.length,
+        populatedBytes: () => bytes.length,
+        account: () => true,
         refresh(offset, lengthBytes) {
           if (!resource.isThere) return undefined;
           const part = bytes.subarray(offset, offset + Math.min(lengthBytes, bytes.length - offset));

@@ -30,6 +30,8 @@ export class TestContext implements Context {
   readonly initial = new Map<number, Uint8Array>();
   openBlobs = 0;
   closed = false;
+  /** Why the device ended it, each time. */
+  readonly ends: string[] = [];
   /** Whether fences pass at once. */
   passesAtOnce = true;
 
@@ -61,6 +63,10 @@ export class TestContext implements Context {
 
   detach(resourceId: number): void {
     this.attached.delete(resourceId);
+  }
+
+  end(reason: string): void {
+    this.ends.push(reason);
   }
 
   close(): void {

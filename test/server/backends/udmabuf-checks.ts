@@ -355,9 +355,9 @@ export const udmabufChecks: readonly Check[] = [
     name: 'a blob that is unmapped while it is exported is gone from the window, and the export keeps it',
     run(bench) {
       const memory = new MemfdWindow(MiB);
-      const window = new Window(memory, MiB);
+      const window = new Window<string>(memory, { maxBytes: MiB });
       const owner = (value: number) => {
-        window.map(4 * page, 2 * page);
+        window.map(4 * page, 2 * page, 'context');
         const before = memory.populatedBytes();
         const made = bench
           .exporter()
@@ -518,7 +518,11 @@ export const udmabufChecks: readonly Check[] = [
         ...fakeResource(50, sizeBytes),
         kind: 'host3d',
         export: () =>
-          Object.assign(bench.exportWindow(exporter, 3 * page, sizeBytes), { isCurrent: () => true }),
+          Object.assign(bench.exportWindow(exporter, 3 * page, sizeBytes), {
+            isCurrent: () => true,
+            chargedBytes: sizeBytes,
+            account: () => true,
+          }),
       };
       guest.context.attach(buffer);
       const say = (bytes: Uint8Array, buffers: readonly (readonly [number, number])[] = []) =>

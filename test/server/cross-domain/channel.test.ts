@@ -853,6 +853,7 @@ describe('the end', () => {
             ...made,
             kind: 'udmabuf',
             sizeBytes,
+            chargedBytes: sizeBytes,
             othersHoldIt: () => true,
             close: () => {
               open--;

@@ -20,9 +20,11 @@ class Buffers {
   open = 0;
   lent = 0;
   looks = 0;
+  isWithinLimit = true;
   othersHoldIt: () => boolean = () => true;
 
-  buffer(sizeBytes = MiB): AttachedResource & { isThere: boolean } {
+  /** By default all of it has pages. */
+  buffer(sizeBytes = MiB, chargedBytes = sizeBytes): AttachedResource & { isThere: boolean } {
     const resource = {
       ...fakeResource(1, 1),
       isThere: true,
@@ -31,6 +33,9 @@ class Buffers {
         return {
           kind: 'copy' as const,
           sizeBytes,
+          chargedBytes,
+          populatedBytes: () => chargedBytes,
+          account: () => this.isWithinLimit,
           lend: () => {
             this.lent++;
             return { fd: 1000 + this.lent, release: () => this.lent-- };
@@ -49,8 +54,8 @@ class Buffers {
   }
 
   /** Sends a buffer; the guest gives it up. */
-  giveUp(sizeBytes?: number): void {
-    const buffer = this.buffer(sizeBytes);
+  giveUp(sizeBytes?: number, chargedBytes?: number): void {
+    const buffer = this.buffer(sizeBytes, chargedBytes);
     this.handovers.of(buffer);
     buffer.isThere = false;
   }
@@ -85,6 +90,29 @@ test('what is too much is looked at before anybody complains: bytes', () => {
   expect(buffers.complaints).toBe(0);
   buffers.giveUp();
   expect(buffers.complaints).toBe(1);
+});
+
+test('what has no pages is not too much: forty of 512 MiB with 5 MiB each', () => {
+  const buffers = new Buffers();
+  for (let i = 0; i < 40; i++) buffers.giveUp(512 * MiB, 5 * MiB);
+  vi.advanceTimersByTime(LOOK_MS);
+  expect(buffers.complaints).toBe(0);
+  for (let i = 0; i < 13; i++) buffers.giveUp(512 * MiB, 5 * MiB);
+  expect(buffers.complaints).toBe(1);
+});
+
+test('what others have made of copies by looking at them is counted each second', () => {
+  const buffers = new Buffers();
+  const buffer = buffers.buffer();
+  buffers.handovers.of(buffer);
+  vi.advanceTimersByTime(LOOK_MS);
+  expect(buffers.complaints).toBe(0);
+  buffers.isWithinLimit = false;
+  vi.advanceTimersByTime(LOOK_MS);
+  expect(buffers.complaints).toBe(1);
+  buffers.handovers.close();
+  expect(buffers.open).toBe(0);
+  expect(() => buffers.handovers.of(buffer)).toThrow('the channel has ended');
 });
 
 test('what is too much is looked at before anybody complains: descriptors', () => {

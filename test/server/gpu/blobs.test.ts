@@ -461,13 +461,22 @@ describe('what contexts hand over', () => {
       return component.contexts.get(ctxId)!.attached.get(2)!;
     });
     const before = openFds();
-    const exports = contexts.slice(0, 2).map((one) => one.export());
+    const exports = contexts.map((one) => one.export());
+    expect(machine.gpu.counters.exportedBytes).toBe(0);
+    // A copy costs the pages that it has got.
+    expect(exports[0]!.refresh(page, 1)).toBe(1);
+    expect(machine.gpu.counters.exportedBytes).toBe(page);
+    for (const one of exports.slice(0, 2)) expect(one.refresh(0, 3 * page)).toBe(3 * page);
     expect(machine.gpu.counters.exportedBytes).toBe(6 * page);
-    expect(() => contexts[2]!.export()).toThrow('no room for an export');
-    expect(openFds()).toBe(before + 2);
+    expect(() => exports[2]!.refresh(0, 3 * page)).toThrow('no room for a copy');
+    expect(machine.gpu.counters.exportedBytes).toBe(6 * page);
+    expect(exports[2]!.refresh(2 * page, page)).toBe(page);
+    expect(exports[0]!.refresh(0, 3 * page)).toBe(3 * page);
+    expect(machine.gpu.counters.exportedBytes).toBe(7 * page);
+    expect(openFds()).toBe(before + 3);
     // Gone for the guest, and still there for the others.
     machine.unref(2);
-    expect(machine.gpu.counters).toMatchObject({ blobBytes: 0, exportedBytes: 6 * page });
+    expect(machine.gpu.counters).toMatchObject({ blobBytes: 0, exportedBytes: 7 * page });
     for (const one of exports) one.close();
     for (const one of exports) one.close();
     expect(machine.gpu.counters.exportedBytes).toBe(0);
@@ -619,23 +628,18 @@ describe('a blob of a context', () => {
     expect(machine.gpu.counters.waiting).toBe(0);
   });
 
-  test('is charged to its context until it is unreferenced, also when the context is gone', () => {
-    const { machine } = contextMachine({
-      limits: { maxBlobBytes: 4 * page, maxContextBlobBytes: 3 * page },
-    });
+  test('costs what it has in it when it is made until it is unreferenced, also when its context is gone', () => {
+    const { machine, context } = contextMachine({ limits: { maxBlobBytes: 4 * page } });
     using _ = machine;
-    machine.createContext(2, 7);
-    expect(machine.createBlob(1, 2 * page, { ...HOST3D, ctxId: 1 })).toBe(OK);
-    expect(machine.createBlob(2, 2 * page, { ...HOST3D, ctxId: 1 })).toBe(OUT_OF_MEMORY);
-    expect(machine.createBlob(2, 2 * page, { ...HOST3D, ctxId: 2 })).toBe(OK);
-    expect(machine.createBlob(3, page, { ...HOST3D, ctxId: 2 })).toBe(OUT_OF_MEMORY);
-    expect(machine.gpu.counters.blobBytes).toBe(4 * page);
+    context.initial.set(5, new Uint8Array(3 * page));
+    const received = { ...HOST3D, ctxId: 1, blobId: 5 };
+    expect(machine.createBlob(1, 3 * page, received)).toBe(OK);
+    expect(machine.createBlob(2, 3 * page, received)).toBe(OUT_OF_MEMORY);
+    expect([context.openBlobs, machine.gpu.counters.blobBytes]).toEqual([1, 3 * page]);
     machine.destroyContext(1);
-    expect(machine.gpu.counters.blobBytes).toBe(4 * page);
-    expect(machine.createContext(1, 7)).toBe(OK);
+    expect(machine.gpu.counters.blobBytes).toBe(3 * page);
     machine.unref(1);
-    expect(machine.gpu.counters.blobBytes).toBe(2 * page);
-    expect(machine.createBlob(1, 2 * page, { ...HOST3D, ctxId: 1 })).toBe(OK);
+    expect(machine.gpu.counters.blobBytes).toBe(0);
   });
 });
 

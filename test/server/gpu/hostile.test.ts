@@ -8,6 +8,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { createMemfd } from '../../../native/index.ts';
 import { CrossDomain } from '../../../server/cross-domain/component.ts';
+import { SILENT_LOG } from '../../../server/log.ts';
 import {
   CONTEXT_ID,
   type Entry,
@@ -291,15 +292,63 @@ describe('blobs', () => {
     expect(machine.unmapBlob(3)).toBe(OK);
   });
 
-  test('more than the host allows to be mapped: refused with OUT_OF_MEMORY, nothing taken', () => {
-    const limits = { maxBlobBytes: 8 * PAGE, maxContextBlobBytes: 8 * PAGE };
-    using machine = new GpuMachine({ components: [new TestComponent()], windowBytes: MIB, limits });
+  test('more pages than the host allows: the next blob is refused with OUT_OF_MEMORY, sizes cost nothing', () => {
+    const lines: object[] = [];
+    const log = { ...SILENT_LOG, warn: (fields: object) => lines.push(fields) };
+    const limits = { maxBlobBytes: 8 * PAGE };
+    using machine = new GpuMachine({ components: [new TestComponent()], windowBytes: MIB, limits, log });
     machine.createContext(1, 7);
-    expect(machine.createBlob(1, 8 * PAGE + 1, HOST3D)).toBe(OUT_OF_MEMORY);
-    expect(machine.createBlob(1, 7 * PAGE, HOST3D)).toBe(OK);
-    expect(machine.createBlob(2, PAGE + 1, HOST3D)).toBe(OUT_OF_MEMORY);
-    expect(machine.createBlob(2, PAGE, HOST3D)).toBe(OK);
-    expect(machine.gpu.counters).toMatchObject({ resources: 2, blobBytes: 8 * PAGE });
+    for (let id = 1; id <= 8; id++) {
+      expect(machine.createBlob(id, 8 * PAGE, HOST3D)).toBe(OK);
+      expect(machine.mapBlob(id, id * 8 * PAGE)).toBe(OK_MAP);
+    }
+    expect(machine.gpu.counters).toMatchObject({ resources: 8, blobBytes: 64 * PAGE });
+    expect(lines).toEqual([]);
+    machine.window!.write(8 * PAGE, new Uint8Array(PAGE).fill(1));
+    expect(machine.createBlob(9, 8 * PAGE, HOST3D)).toBe(OUT_OF_MEMORY);
+    expect(machine.createBlob(9, 7 * PAGE, HOST3D)).toBe(OK);
+    expect(machine.gpu.counters).toMatchObject({ resources: 9, refusals: { '--max-blob-memory': 1 } });
+    expect(lines).toMatchObject([{ command: 'RESOURCE_CREATE_BLOB', option: '--max-blob-memory' }]);
+    // What cannot be mapped gets no pages in the window.
+    expect(machine.createBlob(10, 8 * PAGE, { ...HOST3D, flags: 0 })).toBe(OK);
+  });
+
+  test('more pages than the host allows, in blobs that are there: whoever has the most has none any more', () => {
+    const lines: object[] = [];
+    const log = { ...SILENT_LOG, warn: (fields: object) => lines.push(fields) };
+    const component = new TestComponent();
+    const limits = { maxBlobBytes: 8 * PAGE };
+    using machine = new GpuMachine({ components: [component], windowBytes: MIB, limits, log });
+    for (const ctxId of [1, 2]) {
+      machine.createContext(ctxId, 7);
+      machine.createBlob(ctxId, 8 * PAGE, { ...HOST3D, ctxId });
+      machine.mapBlob(ctxId, ctxId * 16 * PAGE);
+    }
+    const fill = (offset: number, pages: number) =>
+      machine.window!.write(offset, new Uint8Array(pages * PAGE).fill(1));
+    // What is in no blob goes first.
+    fill(0, 16);
+    fill(16 * PAGE, 3);
+    machine.gpu.window!.check();
+    expect(machine.window!.populatedBytes()).toBe(3 * PAGE);
+    fill(32 * PAGE, 6);
+    machine.gpu.window!.check();
+    expect(machine.window!.populatedBytes()).toBe(3 * PAGE);
+    const ends = [1, 2].map((id) => component.contexts.get(id)!.ends);
+    expect(ends).toEqual([[], ['its buffers have more memory than they may']]);
+    expect(machine.gpu.counters.contextsEnded).toBe(1);
+    expect(lines).toMatchObject([{ contextId: 2, bytes: 6 * PAGE, option: '--max-blob-memory' }]);
+    // It gets no blobs any more, and what it goes on to write is taken.
+    expect(machine.createBlob(3, PAGE, { ...HOST3D, ctxId: 2 })).toBe(OUT_OF_MEMORY);
+    fill(32 * PAGE, 6);
+    machine.gpu.window!.check();
+    expect(machine.window!.populatedBytes()).toBe(3 * PAGE);
+    expect(machine.gpu.counters.contextsEnded).toBe(1);
+    // The other one goes on, and the blob can be given up as any other.
+    expect(machine.createBlob(3, PAGE, { ...HOST3D, ctxId: 1 })).toBe(OK);
+    fill(32 * PAGE, 1);
+    expect(machine.unmapBlob(2)).toBe(OK);
+    expect(machine.window!.populatedBytes()).toBe(3 * PAGE);
   });
 
   test('the window written where nothing is mapped: nothing happens, and reset takes it away (78)', () => {

@@ -27,6 +27,14 @@ class FakeMemory implements WindowMemory {
     return found;
   }
 
+  populatedIn(offset: number, lengthBytes: number): number {
+    let pages = 0;
+    this.#each(offset, lengthBytes, (at) => {
+      if (this.populated.has(at)) pages++;
+    });
+    return pages * page;
+  }
+
   clear(offset: number, lengthBytes: number): Job | undefined {
     const zero = () => this.#each(offset, lengthBytes, (at) => (this.content[at] = 0));
     if (!this.clearsInBackground) {
@@ -83,9 +91,9 @@ class FakeMemory implements WindowMemory {
 }
 
 type Step =
-  | { readonly do: 'map'; readonly at: number; readonly count: number }
+  | { readonly do: 'map'; readonly at: number; readonly count: number; readonly written: number }
   | { readonly do: 'unmap' | 'export'; readonly which: number }
-  | { readonly do: 'reset' | 'job' | 'idle' };
+  | { readonly do: 'reset' | 'job' | 'idle' | 'check' };
 const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 4,
@@ -93,6 +101,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       do: fc.constant('map' as const),
       at: fc.nat(pages),
       count: fc.integer({ min: 1, max: 5 }),
+      written: fc.nat(5),
     }),
   },
   { weight: 4, arbitrary: fc.record({ do: fc.constant('unmap' as const), which: fc.nat(9) }) },
@@ -101,6 +110,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     weight: 1,
     arbitrary: fc.record({ do: fc.constantFrom('reset' as const, 'job' as const, 'idle' as const) }),
   },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('check' as const) }) },
 );
 
 describe('any sequence of map, unmap, export and reset', () => {
@@ -115,8 +125,14 @@ describe('any sequence of map, unmap, export and reset', () => {
       fc.property(fc.array(step, { maxLength: 60 }), fc.boolean(), (steps, clearsInBackground) => {
         const memory = new FakeMemory();
         memory.clearsInBackground = clearsInBackground;
-        const window = new Window(memory, maxPages * page, 1000);
-        let live: (Range & { owner: number })[] = [];
+        const lost: number[] = [];
+        const window = new Window<number>(memory, {
+          maxBytes: maxPages * page,
+          idleMs: 1000,
+          onOverrun: (owner) => lost.push(owner),
+        });
+        let live: (Range & { owner: number; written: number })[] = [];
+        const held = ({ offset, lengthBytes }: Range) => memory.populatedIn(offset, lengthBytes);
         /** Pages whose UNMAP has not been answered yet. */
         let unanswered = 0;
         let owner = 0;
@@ -124,21 +140,21 @@ describe('any sequence of map, unmap, export and reset', () => {
           if (one.do === 'map') {
             const range = { offset: one.at * page, lengthBytes: one.count * page };
             const isFree = !live.some((other) => overlap(other, range)) && endOf(range) <= memory.sizeBytes;
-            const fits = window.mappedBytes + range.lengthBytes <= maxPages * page;
             let mapped = true;
             try {
-              window.map(range.offset, range.lengthBytes);
+              window.map(range.offset, range.lengthBytes, owner + 1);
             } catch {
               mapped = false;
             }
-            if (mapped !== (isFree && fits)) return false;
+            if (mapped !== isFree) return false;
             if (mapped) {
               // Not a byte of anybody before.
               if ([...memory.seen(range.offset, range.lengthBytes)].some((value) => value !== 0))
                 return false;
               owner++;
-              live.push({ ...range, owner });
-              memory.guestWrites(range.offset, range.lengthBytes, owner);
+              const written = Math.min(one.written, one.count) * page;
+              live.push({ ...range, owner, written });
+              memory.guestWrites(range.offset, written, owner);
             }
           } else if (one.do === 'unmap') {
             const [range] = live.splice(one.which % Math.max(1, live.length), 1);
@@ -151,7 +167,8 @@ describe('any sequence of map, unmap, export and reset', () => {
             if (job) job.whenDone(answered);
             else {
               answered();
-              if (memory.seen(range.offset, range.lengthBytes).has(range.owner)) return false;
+              if ([...memory.seen(range.offset, range.lengthBytes)].some((value) => value !== 0))
+                return false;
             }
           } else if (one.do === 'export') {
             const range = live[one.which % Math.max(1, live.length)];
@@ -161,7 +178,21 @@ describe('any sequence of map, unmap, export and reset', () => {
           } else if (one.do === 'idle') {
             vi.advanceTimersByTime(2000);
             if (window.keptBytes !== 0 || vi.getTimerCount() !== 0) return false;
-            if (memory.populatedBytes() !== window.mappedBytes) return false;
+            if (memory.populatedBytes() !== live.reduce((sum, range) => sum + held(range), 0)) return false;
+          } else if (one.do === 'check') {
+            lost.length = 0;
+            const before = new Map(live.map((range) => [range.owner, held(range)]));
+            window.check();
+            // Those who have the most lose it, and no more of them than it takes.
+            let rest = [...before.values()].reduce((sum, bytes) => sum + bytes, 0);
+            for (const whose of lost) {
+              const bytes = before.get(whose) ?? 0;
+              if (rest <= maxPages * page || bytes < Math.max(...before.values())) return false;
+              rest -= bytes;
+              before.set(whose, 0);
+              for (const range of live) if (range.owner === whose) range.written = 0;
+            }
+            if (rest > maxPages * page || memory.populatedBytes() > maxPages * page) return false;
           } else {
             window.reset();
             live = [];
@@ -170,12 +201,12 @@ describe('any sequence of map, unmap, export and reset', () => {
           }
           if (window.mappedBytes !== live.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0))
             return false;
-          if (window.mappedBytes + window.keptBytes > maxPages * page) return false;
           if (memory.populatedBytes() > window.mappedBytes + window.keptBytes) return false;
-          // What is live is never touched.
-          for (const { offset, lengthBytes, owner: whose } of live) {
-            const [value, ...others] = memory.seen(offset, lengthBytes);
-            if (value !== whose || others.length > 0) return false;
+          // What is live is never touched, unless it was too much.
+          for (const { offset, lengthBytes, owner: whose, written } of live) {
+            if ([...memory.seen(offset, written)].some((value) => value !== whose)) return false;
+            const rest = memory.seen(offset + written, lengthBytes - written);
+            if ([...rest].some((value) => value !== 0)) return false;
           }
         }
         window.reset();
@@ -188,9 +219,9 @@ describe('any sequence of map, unmap, export and reset', () => {
 
 test('a blob where the guest has written without one does not show that', () => {
   const memory = new FakeMemory();
-  const window = new Window(memory, pages * page);
+  const window = new Window<string>(memory, { maxBytes: pages * page });
   memory.guestWrites(0, 8 * page, 7);
-  window.map(2 * page, 4 * page);
+  window.map(2 * page, 4 * page, 'owner');
   expect(memory.seen(2 * page, 4 * page)).toEqual(new Set([0]));
   expect(memory.seen(6 * page, 2 * page)).toEqual(new Set([7]));
 });
@@ -202,9 +233,9 @@ describe('pages without a blob', () => {
 
   test('are kept for the next blob there, so that it need not fetch new ones', () => {
     const memory = new FakeMemory();
-    const window = new Window(memory, pages * page);
+    const window = new Window<string>(memory, { maxBytes: pages * page });
     for (let round = 0; round < 100; round++) {
-      window.map(0, 4 * page);
+      window.map(0, 4 * page, 'owner');
       memory.guestWrites(0, 4 * page, 1);
       window.unmap(0);
     }
@@ -215,9 +246,9 @@ describe('pages without a blob', () => {
   test('go back to the host when nothing has happened for a while, also those the guest touched by itself', () => {
     vi.useFakeTimers();
     const memory = new FakeMemory();
-    const window = new Window(memory, pages * page, 1000);
-    window.map(0, 2 * page);
-    window.map(8 * page, page);
+    const window = new Window<string>(memory, { maxBytes: pages * page, idleMs: 1000 });
+    window.map(0, 2 * page, 'owner');
+    window.map(8 * page, page, 'owner');
     memory.guestWrites(0, pages * page, 1);
     window.unmap(0);
     vi.advanceTimersByTime(1000);
@@ -235,8 +266,8 @@ describe('pages without a blob', () => {
 
   test('of an exported blob go at once: others keep them, and must not see what comes after', () => {
     const memory = new FakeMemory();
-    const window = new Window(memory, pages * page);
-    window.map(0, 2 * page);
+    const window = new Window<string>(memory, { maxBytes: pages * page });
+    window.map(0, 2 * page, 'owner');
     window.noteExported(0);
     expect(window.exportedBytes).toBe(2 * page);
     memory.guestWrites(0, 2 * page, 1);
@@ -246,12 +277,102 @@ describe('pages without a blob', () => {
   });
 });
 
+describe('pages that are too many', () => {
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  /** A limit of 8 pages in a window of 16, and a guest that writes while nobody is told. */
+  const watched = () => {
+    vi.useFakeTimers();
+    const memory = new FakeMemory();
+    const overruns: [string, number][] = [];
+    const window = new Window<string>(memory, {
+      maxBytes: 8 * page,
+      onOverrun: (owner, bytes) => overruns.push([owner, bytes]),
+    });
+    window.watch();
+    return { memory, window, overruns };
+  };
+
+  test('are noticed while somebody can write, and by no timer otherwise', () => {
+    const { memory, window } = watched();
+    memory.guestWrites(0, 9 * page, 1);
+    vi.advanceTimersByTime(1000);
+    expect(memory.populatedBytes()).toBe(0);
+    window.unwatch();
+    expect(vi.getTimerCount()).toBe(0);
+    memory.guestWrites(0, 9 * page, 1);
+    vi.advanceTimersByTime(10_000);
+    expect(memory.populatedBytes()).toBe(9 * page);
+  });
+
+  test('are taken from whoever has the most, again and again while the guest goes on to write there', () => {
+    const { memory, window, overruns } = watched();
+    window.map(0, 6 * page, 'small');
+    window.map(8 * page, 8 * page, 'large');
+    memory.guestWrites(0, 4 * page, 1);
+    for (let round = 0; round < 3; round++) {
+      memory.guestWrites(8 * page, 8 * page, 2);
+      vi.advanceTimersByTime(1000);
+      expect(memory.populatedBytes()).toBe(4 * page);
+      expect(memory.seen(8 * page, 8 * page)).toEqual(new Set([0]));
+    }
+    expect(overruns).toEqual([['large', 8 * page]]);
+    expect(memory.seen(0, 4 * page)).toEqual(new Set([1]));
+    window.unwatch();
+  });
+
+  test('are looked for the sooner, the fewer are left: after 250 ms of 1 GiB, after 10 ms at the limit', () => {
+    vi.useFakeTimers();
+    const memory = new FakeMemory();
+    let populatedBytes = 0;
+    let looks = 0;
+    memory.populatedBytes = () => {
+      looks++;
+      return populatedBytes;
+    };
+    const window = new Window<string>(memory, { maxBytes: 2 ** 30 });
+    const looksIn = (ms: number) => {
+      const before = looks;
+      vi.advanceTimersByTime(ms);
+      return (looks - before) / 2;
+    };
+    window.watch();
+    expect(looksIn(256 * 8)).toBe(8);
+    populatedBytes = 2 ** 30 - 4096;
+    looksIn(256);
+    expect(looksIn(1000)).toBe(100);
+    window.unwatch();
+  });
+
+  test('are not made by exports, when there are many already', () => {
+    const { memory, window } = watched();
+    expect([window.mayFill(4 * page), window.mayFill(5 * page)]).toEqual([true, false]);
+    memory.guestWrites(0, 2 * page, 1);
+    expect([window.mayFill(2 * page), window.mayFill(3 * page)]).toEqual([true, false]);
+    window.unwatch();
+  });
+});
+
+test('a file knows how much memory it has, and each range how much of it', () => {
+  const memory = new MemfdWindow(2 ** 35);
+  for (const at of [0, 3, 4, 2 ** 22]) memory.write(at * page, Uint8Array.of(1));
+  expect(memory.populatedBytes()).toBe(4 * page);
+  expect(memory.populatedIn(0, memory.sizeBytes)).toBe(4 * page);
+  expect(memory.populatedIn(page, 2 ** 34)).toBe(3 * page);
+  expect(memory.populatedIn(page, 3 * page)).toBe(page);
+  expect(memory.populatedIn(page, 2 * page)).toBe(0);
+  expect(memory.populatedIn(2 ** 35 - page, page)).toBe(0);
+  memory.close();
+});
+
 test('a real window of 8 GiB costs nothing before it is used, and nothing after', () => {
   const memory = new MemfdWindow(2 ** 33);
-  const window = new Window(memory, 2 ** 30);
+  const window = new Window<string>(memory, { maxBytes: 2 ** 30 });
   expect(memory.populatedBytes()).toBe(0);
   const offset = 2 ** 33 - page;
-  window.map(offset, page, Uint8Array.of(1, 2, 3));
+  window.map(offset, page, 'owner', Uint8Array.of(1, 2, 3));
   const into = new Uint8Array(4);
   memory.read(offset, into);
   expect([...into]).toEqual([1, 2, 3, 0]);
