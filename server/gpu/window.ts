@@ -186,10 +186,11 @@ export class Window<Owner = GuestContext> {
     }
   }
 
-  /** From now on somebody can write into the window: pages are counted until `unwatch`. */
+  /** From now on somebody can write into the window: pages are counted until `unwatch`, where there can be too many. */
   watch(): void {
-    if (this.#check) return;
-    const left = this.#options.maxBytes - this.memory.populatedBytes();
+    const { maxBytes } = this.#options;
+    if (this.#check || this.memory.sizeBytes <= maxBytes) return;
+    const left = maxBytes - this.memory.populatedBytes();
     const delayMs = Math.min(Math.max(left / FILL_BYTES_PER_MS, MIN_CHECK_MS), MAX_CHECK_MS);
     this.#check = setTimeout(() => {
       this.#check = undefined;

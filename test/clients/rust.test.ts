@@ -32,7 +32,7 @@ beforeAll(async () => {
 
 test('ten guests of cloud-hypervisor, with a host-visible window', { timeout: 300_000 }, async ({ skip }) => {
   skip(whyNot !== undefined, whyNot);
-  await runGuests({ guests: 10, windowBytes: 256 * 2 ** 20 });
+  await runGuests({ guests: 10, windowBytes: 2 ** 35 });
 });
 
 test('four without a window', { timeout: 120_000 }, async ({ skip }) => {

@@ -15,7 +15,15 @@
  *                               small ones, the first and the last of each page of large ones
  *   blobs poll                  asks to be told of messages that never come, and goes on. While the request is pending
  *                               there is a picture, "pending"; and once more with a buffer: "pending-buffer"
- *   blobs refused               what cannot be had with a window of 256 MiB and a limit of 1 GiB
+ *   blobs refused               what cannot be had with a window of 256 MiB
+ *   blobs sparse COUNT BYTES PAGES
+ *                               blobs of which only the first and the last so many pages are written, all at the same
+ *                               time; picture "sparse"; then they hold that still
+ *   blobs fill BYTES            blobs of this size, each written all over, until one is refused, and then once more
+ *                               when they are gone
+ *   blobs overrun COUNT BYTES ROUNDS
+ *                               one program has a blob of 1 MiB, another makes blobs, and when it has them all writes
+ *                               to each page of them, as often as told; picture "overrun"; the first one has its blob
  *   blobs bar FILE              touches the whole window in steps of 64 KiB through a file of sysfs, which Linux
  *                               allows only while no blob is mapped: reads, writes, reads again; picture "touched"
  *
@@ -495,8 +503,6 @@ static void run_refused(void) {
   try_query(&client, "too-large", 0xffffffff, 0xffffffff);
   image = query(&client, 512 << 20, 1);
   try_blob(client.card, "larger-than-window", image.blob_id, image.size, mappable);
-  image = query(&client, 1536u << 20, 1);
-  try_blob(client.card, "larger-than-limit", image.blob_id, image.size, VIRTGPU_BLOB_FLAG_USE_SHAREABLE);
   struct header odd = {.command = 99, .size = 8}, endless = {.command = POLL, .size = 0};
   if (submit(client.card, &odd, sizeof odd, NO_RING, NULL) < 0) die("an unknown command");
   if (submit(client.card, &endless, sizeof endless, NO_RING, NULL) < 0) die("a command of no bytes");
@@ -509,6 +515,84 @@ static void run_refused(void) {
   drop_blob(&client, &blob);
   disconnect(&client);
   printf("BLOBS refused done\n");
+}
+
+/* The ends of a blob, or what they hold. */
+static void for_ends(const struct blob *blob, size_t pages, bool writes) {
+  const size_t words = pages * PAGE_WORDS, all = blob->size / 4;
+  for (size_t i = 0; i < all; i = i + 1 == words ? all - words : i + 1) {
+    if (writes) blob->words[i] = pattern(blob->seed, i);
+    else if (blob->words[i] != pattern(blob->seed, i)) fail("word %zu of a sparse blob is 0x%08x", i, blob->words[i]);
+  }
+}
+
+static void run_sparse(size_t count, size_t size, size_t pages) {
+  struct client client = connect_client();
+  struct blob *blobs = calloc(count, sizeof *blobs);
+  if (!blobs) die("memory");
+  for (size_t i = 0; i < count; i++) {
+    blobs[i] = make_blob(&client, size, (uint32_t)i + 1);
+    for_ends(&blobs[i], pages, true);
+  }
+  shot("sparse");
+  for (size_t i = 0; i < count; i++) for_ends(&blobs[i], pages, false);
+  for (size_t i = 0; i < count; i++) drop_blob(&client, &blobs[i]);
+  disconnect(&client);
+}
+
+static void touch_pages(const struct blob *blob) {
+  for (size_t i = 0; i < blob->size / 4; i += PAGE_WORDS) blob->words[i] = pattern(blob->seed, i);
+}
+
+static void run_fill(size_t size) {
+  struct client client = connect_client();
+  const uint32_t blob_id = query_id(&client, size), flags = VIRTGPU_BLOB_FLAG_USE_MAPPABLE;
+  for (int round = 0; round < 2; round++) {
+    struct blob blobs[256];
+    int made = 0, error = 0;
+    while (made < 256 && !error) {
+      struct blob blob = {.seed = 1, .size = round_up(size)};
+      blob.handle = create_blob(client.card, blob_id, blob.size, flags);
+      if (blob.handle == 0) die("CREATE_BLOB");
+      blob.words = map(client.card, blob.handle, blob.size);
+      error = blob.words ? 0 : errno;
+      if (error) {
+        close_handle(client.card, blob.handle);
+      } else {
+        touch_pages(&blob);
+        blobs[made++] = blob;
+      }
+    }
+    printf("BLOBS fill made=%d mmap=%s\n", made, error ? strerrorname_np(error) : "OK");
+    while (made > 0) drop_blob(&client, &blobs[--made]);
+    query(&client, 1, 1);
+  }
+  disconnect(&client);
+}
+
+static void run_overrun(size_t count, size_t size, size_t rounds) {
+  struct client bystander = connect_client(), client = connect_client();
+  struct blob small = make_blob(&bystander, 1 << 20, 99);
+  write_words(&small);
+  struct blob *blobs = calloc(count, sizeof *blobs);
+  if (!blobs) die("memory");
+  for (size_t i = 0; i < count; i++) blobs[i] = make_blob(&client, size, (uint32_t)i + 1);
+  const double start = seconds();
+  for (size_t round = 0; round < rounds; round++)
+    for (size_t i = 0; i < count; i++) touch_pages(&blobs[i]);
+  const double mib = (double)(rounds * count * size) / (1 << 20);
+  printf("BLOBS overrun mib=%.0f seconds=%.3f\n", mib, seconds() - start);
+  shot("overrun");
+  expect_words(&small, small.seed);
+  errno = 0;
+  const uint32_t handle = create_blob(client.card, query_id(&client, PAGE), PAGE, VIRTGPU_BLOB_FLAG_USE_MAPPABLE);
+  printf("BLOBS overrun more=%s", handle && map(client.card, handle, PAGE) ? "OK" : strerrorname_np(errno));
+  struct blob more = make_blob(&bystander, PAGE, 100);
+  write_words(&more);
+  printf(" bystander=OK\n");
+  for (size_t i = 0; i < count; i++) drop_blob(&client, &blobs[i]);
+  disconnect(&client);
+  disconnect(&bystander);
 }
 
 static void run_bar(const char *path) {
@@ -531,7 +615,8 @@ static void run_bar(const char *path) {
 
 static void usage(void) {
   fprintf(stderr, "usage: blobs params | window BYTES... | owners BYTES | leave BYTES SEED | hold BYTES SEED |\n"
-                  "             churn COUNT | poll | refused | bar FILE\n");
+                  "             churn COUNT | poll | refused | sparse COUNT BYTES PAGES | fill BYTES |\n"
+                  "             overrun COUNT BYTES ROUNDS | bar FILE\n");
   exit(2);
 }
 
@@ -554,6 +639,9 @@ int main(int argc, char **argv) {
   else if (strcmp(part, "churn") == 0 && count == 1) run_churn((uint32_t)number(argv[2]));
   else if (strcmp(part, "poll") == 0 && count == 0) run_poll();
   else if (strcmp(part, "refused") == 0 && count == 0) run_refused();
+  else if (strcmp(part, "sparse") == 0 && count == 3) run_sparse(number(argv[2]), number(argv[3]), number(argv[4]));
+  else if (strcmp(part, "fill") == 0 && count == 1) run_fill(number(argv[2]));
+  else if (strcmp(part, "overrun") == 0 && count == 3) run_overrun(number(argv[2]), number(argv[3]), number(argv[4]));
   else if (strcmp(part, "bar") == 0 && count == 1) run_bar(argv[2]);
   else usage();
   printf("BLOBS done\n");

@@ -295,7 +295,6 @@ describe.each(kernels)('with Linux %s and a window of 256 MiB', (kernel) => {
       'BLOBS refused what=no-pixels size=0 id=0',
       'BLOBS refused what=too-large size=0 id=0',
       'BLOBS refused what=larger-than-window create=ENOSPC',
-      'BLOBS refused what=larger-than-limit mmap=EINVAL',
       'BLOBS refused what=ring-2 submit=EINVAL',
       'BLOBS refused done',
     ]);
@@ -303,7 +302,6 @@ describe.each(kernels)('with Linux %s and a window of 256 MiB', (kernel) => {
       server.metric('commands_total', { command: 'RESOURCE_CREATE_BLOB', result });
     // Without a context, of another one, ids 0 and 999, smaller and larger.
     expect(await refusals('ERR_UNSPEC')).toBe(6);
-    expect(await refusals('ERR_OUT_OF_MEMORY')).toBe(1);
     await expectEmpty(server, window);
     const kernelSays = await run(guest, complaints);
     for (const line of kernelSays.match(/^COMPLAINT .*$/gm) ?? [])
@@ -408,6 +406,85 @@ describe.each(kernels)('with Linux %s', (kernel) => {
     const font = parseConsoleFont(consoleLine.exec(guest.serial)!);
     await expectText(server, font, ['no copies']);
     expectNoComplaints(server);
+  });
+});
+
+describe('memory that blobs have, not their sizes', () => {
+  const withContexts = (...more: string[]) =>
+    startServer({ arguments: ['--context-types', 'cross-domain', ...more] });
+  const startFor = (server: Server) =>
+    startGuest({ devices: [server.device], memoryMiB: 1024, script: commandLoop });
+
+  test('counts: by default there is room for 60 pools of 512 MiB with 5 MiB in each, three for each of 20 windows', async () => {
+    await using server = await withContexts();
+    using window = new WindowFile(server);
+    await using guest = await startFor(server);
+    await guest.waitFor('@@READY\n');
+    const [count, sizeBytes, endPages] = [60, 512 * MiB, 640];
+    await run(guest, `blobs sparse ${count} ${sizeBytes} ${endPages}`, {
+      sparse: async () => {
+        await untilMapped(server, count * sizeBytes);
+        expect(window.populatedBytes).toBe(count * 2 * endPages * PAGE_BYTES);
+        const { blobs } = JSON.parse((await server.ask('GET', '/v1/info')).toString());
+        expect(blobs).toMatchObject({
+          bytes: count * sizeBytes,
+          populatedBytes: count * 5 * MiB,
+          maxBytes: GiB,
+          refused: 0,
+        });
+      },
+    });
+    await expectNoBlobs(server);
+    await untilGivenBack(window, server);
+    expectNoComplaints(server);
+  });
+
+  test('has a limit, at which the next blob is refused, and the log names the option', async () => {
+    await using server = await withContexts('--max-blob-memory', '160M');
+    await using guest = await startFor(server);
+    await guest.waitFor('@@READY\n');
+    const said = await run(guest, `blobs fill ${16 * MiB}`);
+    expect(said.match(/^BLOBS fill .*$/gm)).toEqual(Array(2).fill('BLOBS fill made=10 mmap=EINVAL'));
+    expect(await server.metric('refused_total', { option: '--max-blob-memory' })).toBe(2);
+    expect(await server.metric('contexts_ended_total')).toBe(0);
+    const complaints = server.log.filter(({ level }) => level >= 40);
+    expect(complaints).toMatchObject(
+      Array(2).fill({
+        level: 40,
+        msg: 'a limit is reached: the guest was refused',
+        option: '--max-blob-memory',
+        command: 'RESOURCE_CREATE_BLOB',
+      }),
+    );
+  });
+
+  test('is taken from a program that fills more than there may be, and its host stays as it is', async () => {
+    const [limitBytes, count, sizeBytes, rounds] = [256 * MiB, 16, 64 * MiB, 3];
+    await using server = await withContexts('--max-blob-memory', String(limitBytes));
+    using window = new WindowFile(server);
+    await using guest = await startFor(server);
+    await guest.waitFor('@@READY\n');
+    let most = 0;
+    const watch = setInterval(() => {
+      most = Math.max(most, window.populatedBytes);
+    }, 5);
+    const said = await run(guest, `blobs overrun ${count} ${sizeBytes} ${rounds}`, {
+      overrun: async () => {
+        clearInterval(watch);
+        expect(await server.metric('contexts_ended_total')).toBe(1);
+        const held = async () => window.populatedBytes;
+        expect(await soon(held, (bytes) => bytes <= limitBytes)).toBeLessThanOrEqual(limitBytes);
+      },
+    });
+    // It has written four times as much, and again. How far it gets in the time between two looks is its speed.
+    expect(most).toBeGreaterThan(limitBytes / 2);
+    expect(most).toBeLessThan(2 * limitBytes);
+    expect(said).toContain('BLOBS overrun more=EINVAL bystander=OK\n');
+    expect(await server.metric('refused_total', { option: '--max-blob-memory' })).toBe(1);
+    const [overrun, ...others] = server.log.filter(({ level }) => level >= 40);
+    expect(overrun).toMatchObject({ level: 40, kind: 'overrun', option: '--max-blob-memory' });
+    expect(others).toMatchObject([{ option: '--max-blob-memory' }]);
+    await untilGivenBack(window, server);
   });
 });
 

@@ -121,16 +121,22 @@ export async function measureIdle(
     watch(windowed),
     meanwhile(),
   ]);
-  for (const [who, { before, after }] of [
-    ['no client', aloneUse],
-    ['silent client', connectedUse],
-    [`window of ${WINDOW_SIZE}`, windowedUse],
+  const never = { cpu: IDLE_AIM, switches: NEVER_AIM };
+  // What a guest has written into its window is counted 4 times a second.
+  const counts: typeof never = {
+    cpu: { value: 'at most', limit: seconds },
+    switches: { value: 'at most', limit: 20 * seconds },
+  };
+  for (const [who, { before, after }, aims] of [
+    ['no client', aloneUse, never],
+    ['silent client', connectedUse, never],
+    [`window of ${WINDOW_SIZE}`, windowedUse, counts],
   ] as const) {
     book.raw.push({ who: 'idle', what: who, answer: { before, after } });
     const used = { value: after.milliseconds - before.milliseconds };
     const switches = { value: after.contextSwitches - before.contextSwitches };
-    book.note(`CPU in ${seconds} s idle, ${who}`, 'ms', used, { aim: IDLE_AIM });
-    book.note(`context switches, ${who}`, '', switches, { aim: NEVER_AIM });
+    book.note(`CPU in ${seconds} s idle, ${who}`, 'ms', used, { aim: aims.cpu });
+    book.note(`context switches, ${who}`, '', switches, { aim: aims.switches });
   }
 
   const [without, withWindow] = [memory(connected), memory(windowed)];

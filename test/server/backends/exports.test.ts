@@ -235,6 +235,28 @@ describe('a copy of a range of the window', () => {
     expect(seenThrough(made)).toEqual([[1, 0]]);
   });
 
+  test('has the pages that were copied to it, whatever its size: sixty of 512 MiB', () => {
+    const exporter = copier();
+    const [sizeBytes, shownBytes] = [512 * 2 ** 20, 5 * page];
+    const fd = forTest(createMemfd('window', 2 ** 35, { seals: 'size' }));
+    const mapping = Mapping.map(fd, { lengthBytes: 2 ** 35, writable: true });
+    onTestFinished(() => mapping.close());
+    const space = new GuestAddressSpace();
+    space.add(0, 2 ** 35, mapping, 0, true);
+    for (let index = 0; index < 60; index++) {
+      const offset = index * sizeBytes;
+      writeSync(fd, Buffer.alloc(shownBytes, index + 1), 0, shownBytes, offset + page);
+      const made = closedInTheEnd(exporter.exportWindow({ fd, space }, offset, sizeBytes));
+      expect(made.populatedBytes()).toBe(0);
+      expect(made.refresh(page, shownBytes)).toBe(shownBytes);
+      expect([made.sizeBytes, made.populatedBytes()]).toEqual([sizeBytes, shownBytes]);
+      const seen = Buffer.alloc(shownBytes);
+      withLent(made, (lent) => readSync(lent, seen, 0, shownBytes, page));
+      expect(seen.every((byte) => byte === index + 1)).toBe(true);
+    }
+    expect(fstatSync(fd).blocks * 512).toBe(60 * shownBytes);
+  });
+
   test('survives the exporter, and may be closed twice', () => {
     const exporter = copier();
     const made = exporter.exportWindow(filledWindow(), 0, page);

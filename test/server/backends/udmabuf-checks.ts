@@ -352,6 +352,27 @@ export const udmabufChecks: readonly Check[] = [
     },
   },
   {
+    name: 'what may have few pages is copied, because a udmabuf has them all',
+    run(bench) {
+      const memory = new MemfdWindow(2 ** 30);
+      const window = { fd: memory.fd, space: memory.addressSpace };
+      const exporter = bench.exporter();
+      const made = [
+        exporter.exportWindow(window, 0, MiB, false),
+        exporter.exportWindow(window, 0, 128 * MiB + 1),
+      ];
+      for (const one of made) {
+        assert.deepEqual([one.kind, one.reason], ['copy', 'it may have few pages']);
+        one.close();
+      }
+      assert.equal(memory.populatedBytes(), 0);
+      const shared = exporter.exportWindow(window, 0, MiB, true);
+      assert.deepEqual([shared.kind, shared.populatedBytes()], ['udmabuf', MiB]);
+      shared.close();
+      memory.close();
+    },
+  },
+  {
     name: 'a blob that is unmapped while it is exported is gone from the window, and the export keeps it',
     run(bench) {
       const memory = new MemfdWindow(MiB);

@@ -11,7 +11,7 @@ const pages = 16;
 
 /** A page of the model is a number: who wrote it last, 0 when it reads as zeros. */
 class FakeMemory implements WindowMemory {
-  readonly sizeBytes = pages * page;
+  readonly sizeBytes: number = pages * page;
   readonly content = new Array<number>(pages).fill(0);
   readonly populated = new Set<number>();
   /** Clears that have not been done. */
@@ -307,6 +307,13 @@ describe('pages that are too many', () => {
     expect(memory.populatedBytes()).toBe(9 * page);
   });
 
+  test('cannot be where the window is no larger than its limit, so nobody looks', () => {
+    vi.useFakeTimers();
+    const window = new Window<string>(new FakeMemory(), { maxBytes: pages * page });
+    window.watch();
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
   test('are taken from whoever has the most, again and again while the guest goes on to write there', () => {
     const { memory, window, overruns } = watched();
     window.map(0, 6 * page, 'small');
@@ -332,7 +339,7 @@ describe('pages that are too many', () => {
       looks++;
       return populatedBytes;
     };
-    const window = new Window<string>(memory, { maxBytes: 2 ** 30 });
+    const window = new Window<string>(Object.assign(memory, { sizeBytes: 2 ** 35 }), { maxBytes: 2 ** 30 });
     const looksIn = (ms: number) => {
       const before = looks;
       vi.advanceTimersByTime(ms);
