@@ -25,8 +25,10 @@ export const WINDOW_PAGE_BYTES = 4096;
 /** Without a blob going for so long, pages that no blob uses go back to the host. */
 const IDLE_MS = 5000;
 
-/** A blob needs room for all of it, or for so much: as much as a large screen has pixels. */
-const ROOM_BYTES = 64 * 2 ** 20;
+/** Up to this size, which large screens have, a blob needs room for all of it: it is likely to be filled at once. */
+const DENSE_BYTES = 64 * 2 ** 20;
+/** Of the most that there may be, how much must be left for a larger one, which is likely to be filled bit by bit. */
+const SPARSE_PART = 1 / 16;
 /** As fast as a guest is taken to make pages: 4 GiB/s. */
 const FILL_BYTES_PER_MS = 4 * 2 ** 20;
 const MIN_CHECK_MS = 10;
@@ -97,7 +99,7 @@ export class Window<Owner = GuestContext> {
       const message = `${sizeBytes} bytes are more than the window of ${this.memory.sizeBytes}`;
       throw new GpuFault(VIRTIO_GPU_RESP_ERR_OUT_OF_MEMORY, message);
     }
-    const needed = Math.min(sizeBytes, ROOM_BYTES);
+    const needed = sizeBytes <= DENSE_BYTES ? sizeBytes : Math.min(DENSE_BYTES, maxBytes * SPARSE_PART);
     if (this.memory.populatedBytes() + needed <= maxBytes) return;
     this.#trim();
     const populated = this.memory.populatedBytes();

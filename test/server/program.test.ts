@@ -223,7 +223,7 @@ describe('serve', () => {
     });
     const client = VfioUserClient.connect(server.socketPath);
     await client.handshake();
-    expect(await client.regionInfo(4)).toMatchObject({ size: 2 ** 30 });
+    expect(await client.regionInfo(4)).toMatchObject({ size: 2 ** 35 });
     // Device configuration: one capability set.
     expect([...(await client.readRegion(0, 0x2000 + 12, 4))]).toEqual([1, 0, 0, 0]);
     expect(await server.metric('channel_total', { component: 'cross-domain' })).toBe(0);

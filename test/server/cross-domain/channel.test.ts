@@ -874,6 +874,25 @@ describe('the end', () => {
     expect(open).toBe(0);
   });
 
+  test('comes when the device ends a context: its program is told, and what the compositor has is let go of', () => {
+    const { guest, socket } = connected();
+    const before = openFds();
+    guest.buffer(20);
+    const show = () => guest.context.submit(sendCommand(text('x'), [[BLOB, 20]]));
+    show();
+    const { data, fds } = take(socket);
+    expect([data.toString(), fds.length]).toEqual(['x', 1]);
+    closeAll(fds);
+    expect(openFds()).toBe(before + 1);
+    guest.poll();
+    for (let i = 0; i < 2; i++) guest.context.end('too much');
+    expect(guest.notes).toEqual(['a channel has ended: too much']);
+    expect(guest.passed).toHaveLength(1);
+    // The buffer, and the connection.
+    expect(openFds()).toBe(before - 1);
+    expect(show).toThrow('there is no channel');
+  });
+
   test('of a thousand contexts leaves nothing behind (C5)', () => {
     using compositor = new FakeCompositor();
     const before = openFds();

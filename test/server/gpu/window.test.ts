@@ -307,6 +307,29 @@ describe('pages that are too many', () => {
     expect(memory.populatedBytes()).toBe(9 * page);
   });
 
+  test('are not feared of a blob of more than 64 MiB while a sixteenth is left, of a smaller one unless all of it fits', () => {
+    const memory = Object.assign(new FakeMemory(), { sizeBytes: 2 ** 35, punch: () => {} });
+    let populatedMiB = 0;
+    memory.populatedBytes = () => populatedMiB * 2 ** 20;
+    const window = new Window<string>(memory, { maxBytes: 512 * 2 ** 20 });
+    const fits = (sizeMiB: number) => {
+      try {
+        window.requireRoom(sizeMiB * 2 ** 20);
+        return true;
+      } catch (error) {
+        expect(error).toMatchObject({ option: '--max-blob-memory' });
+        return false;
+      }
+    };
+    populatedMiB = 448;
+    expect([fits(64), fits(512), fits(32_768)]).toEqual([true, true, true]);
+    populatedMiB = 480;
+    expect([fits(32), fits(33), fits(64), fits(65), fits(512)]).toEqual([true, false, false, true, true]);
+    populatedMiB = 481;
+    expect([fits(31), fits(32), fits(65), fits(512)]).toEqual([true, false, false, false]);
+    expect(() => window.requireRoom(2 ** 35 + 1)).toThrow('more than the window');
+  });
+
   test('cannot be where the window is no larger than its limit, so nobody looks', () => {
     vi.useFakeTimers();
     const window = new Window<string>(new FakeMemory(), { maxBytes: pages * page });
