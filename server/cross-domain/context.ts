@@ -205,7 +205,7 @@ export class CrossDomainContext implements Context {
   readonly #memories = new Map<number, { readonly fd: number; readonly sizeBytes: number }>();
   readonly #readPipes = new Map<number, ReadPipe>();
   readonly #writePipes = new Map<number, WritePipe>();
-  readonly #handovers = new Handovers(() => this.#disconnect('the host holds on to too many buffers'));
+  readonly #handovers = new Handovers((reason) => this.#disconnect(reason));
   #nextId = FIRST_ID;
   /** Those of a good INIT. */
   #rings: Rings | undefined;

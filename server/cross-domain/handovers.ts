@@ -82,10 +82,10 @@ export class Handovers {
   #made = 0;
   #closed = false;
   #look: NodeJS.Timeout | undefined;
-  readonly #onTooMuch: () => void;
+  readonly #onTooMuch: (reason: string) => void;
 
   /** `onTooMuch` is called when the host holds on to more than there may be. */
-  constructor(onTooMuch: () => void) {
+  constructor(onTooMuch: (reason: string) => void) {
     this.#onTooMuch = onTooMuch;
   }
 
@@ -144,7 +144,7 @@ export class Handovers {
     let isTooMuch = false;
     for (const handover of [...this.#byResource.values(), ...this.#orphans])
       if (!handover.account()) isTooMuch = true;
-    if (isTooMuch) this.#onTooMuch();
+    if (isTooMuch) this.#onTooMuch('what the host has of buffers is more than --max-blob-memory');
   }
 
   /** Lets go of what the guest has given up. */
@@ -164,6 +164,6 @@ export class Handovers {
       handover.close();
       return false;
     });
-    if (this.#areTooMany) this.#onTooMuch();
+    if (this.#areTooMany) this.#onTooMuch('the host holds on to too many buffers');
   }
 }

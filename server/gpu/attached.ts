@@ -90,7 +90,8 @@ function onlyWhile(made: MadeExport, exported: Quota, isThere: () => boolean): M
     if (!isOpen) return true;
     const before = chargedBytes;
     chargedBytes = made.populatedBytes();
-    return exported.note(chargedBytes, before);
+    const fits = exported.note(chargedBytes, before);
+    return fits || chargedBytes <= before;
   };
   const refresh = (offset: number, lengthBytes: number) => {
     if (!isThere()) return undefined;

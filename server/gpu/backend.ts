@@ -76,8 +76,8 @@ export interface MemoryExport extends MadeExport {
   /** What it is charged for: what it had when it was made, refreshed or looked at. */
   readonly chargedBytes: number;
   /**
-   * Charges for what it has now: whoever sees a copy makes pages, too, by reading where there are none. False when all
-   * exports together have more than they may.
+   * Charges for what it has now: whoever sees a copy makes pages, too, by reading where there are none. False when it has
+   * got more and all exports together have more than they may.
    */
   account(): boolean;
 }

@@ -1,7 +1,9 @@
 /** Blobs, the host-visible window, contexts, capability sets and fences: what they do for a driver that behaves. */
 import { fstatSync, readSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
+import { Mapping } from '../../../native/index.ts';
 import { CrossDomain } from '../../../server/cross-domain/component.ts';
+import type { MemoryExport } from '../../../server/gpu/backend.ts';
 import { openFds } from '../../support/fake-client.ts';
 import {
   CONTEXT_ID,
@@ -481,6 +483,38 @@ describe('what contexts hand over', () => {
     for (const one of exports) one.close();
     expect(machine.gpu.counters.exportedBytes).toBe(0);
     expect(openFds()).toBe(before);
+  });
+
+  test('counts what its readers have made of it, and whoever has got more is told of too much', () => {
+    const { machine, context } = shownBlob();
+    using _ = machine;
+    const attached = [2, 3, 4].map((id) => {
+      if (id > 2) {
+        machine.createBlob(id, 8 * page, { ...HOST3D, ctxId: 1 });
+        machine.mapBlob(id, 8 * page * id);
+      }
+      machine.attachResource(1, id);
+      return context.attached.get(id)!.export();
+    });
+    const read = (one: MemoryExport, pages: number) => {
+      const { fd, release } = one.lend();
+      const mapping = Mapping.map(fd, { lengthBytes: pages * page });
+      const bytes = mapping.bytes(0, pages * page);
+      for (let at = 0; at < pages; at++) expect(bytes[at * page]).toBe(0);
+      mapping.close();
+      release();
+    };
+    const accounts = () => attached.map((one) => one.account());
+    read(attached[0]!, 3);
+    read(attached[1]!, 5);
+    expect(accounts()).toEqual([true, true, true]);
+    expect(attached.map(({ chargedBytes }) => chargedBytes)).toEqual([3 * page, 5 * page, 0]);
+    expect(machine.gpu.counters.exportedBytes).toBe(8 * page);
+    read(attached[2]!, 1);
+    expect(accounts()).toEqual([true, true, false]);
+    expect(machine.gpu.counters.exportedBytes).toBe(9 * page);
+    for (const one of attached) one.close();
+    expect(machine.gpu.counters.exportedBytes).toBe(0);
   });
 
   test('is not refreshed from what comes to its place later, not even from the same blob', () => {
