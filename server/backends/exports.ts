@@ -7,6 +7,7 @@
 import { closeSync, fstatSync, openSync, readdirSync, readFileSync, readSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import {
+  CHUNK_BYTES,
   createMemfd,
   createUdmabuf,
   type EntryList,
@@ -189,7 +190,7 @@ class Copy implements MadeExport {
       closeSync(memfd);
     }
     try {
-      this.#mapping = Mapping.map(this.#fd, { lengthBytes: sizeBytes, writable: true, whole: true });
+      this.#mapping = Mapping.map(this.#fd, { lengthBytes: sizeBytes, writable: true });
     } catch (error) {
       closeSync(this.#fd);
       throw error;
@@ -206,12 +207,20 @@ class Copy implements MadeExport {
   }
 
   refresh(offset: number, lengthBytes: number): number | undefined {
-    const length = Math.min(lengthBytes, this.sizeBytes - offset);
-    if (length <= 0) return 0;
-    const span = { offset, strideBytes: length };
-    const bytes = this.#mapping.bytes(0, this.sizeBytes);
-    const copied = gather(this.#space, this.#entries, span, bytes, span, length, 1);
-    return copied < 0 ? undefined : copied;
+    const end = Math.min(offset + lengthBytes, this.sizeBytes);
+    let copied = 0;
+    // An ArrayBuffer over all of a large pool would make V8 collect garbage, although it costs no memory.
+    for (let at = offset; at < end; ) {
+      const next = Math.min((Math.floor(at / CHUNK_BYTES) + 1) * CHUNK_BYTES, end);
+      const length = next - at;
+      const into = this.#mapping.bytes(at, length);
+      const row = { offset: 0, strideBytes: length };
+      const part = gather(this.#space, this.#entries, { ...row, offset: at }, into, row, length, 1);
+      if (part < 0) return undefined;
+      copied += part;
+      at = next;
+    }
+    return copied;
   }
 
   othersHoldIt(): boolean {

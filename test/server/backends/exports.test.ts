@@ -257,6 +257,34 @@ describe('a copy of a range of the window', () => {
     expect(fstatSync(fd).blocks * 512).toBe(60 * shownBytes);
   });
 
+  test('is exact where it was refreshed, and nowhere else, over millions of bytes', () => {
+    const exporter = copier();
+    const sizeBytes = 8 * 2 ** 20;
+    const fd = forTest(createMemfd('window', sizeBytes, { seals: 'size' }));
+    const mapping = Mapping.map(fd, { lengthBytes: sizeBytes, writable: true, whole: true });
+    onTestFinished(() => mapping.close());
+    const words = new Uint32Array(mapping.bytes(0, sizeBytes).buffer, 0, sizeBytes / 4).map((_, i) => i + 1);
+    writeSync(fd, new Uint8Array(words.buffer), 0, sizeBytes, 0);
+    const space = new GuestAddressSpace();
+    space.add(0, sizeBytes, mapping, 0, true);
+    const made = closedInTheEnd(exporter.exportWindow({ fd, space }, 0, sizeBytes));
+    const expected = Buffer.alloc(sizeBytes);
+    const source = Buffer.from(words.buffer);
+    for (const [start, end] of [
+      [2 ** 21 - 8, 2 ** 21 + 4],
+      [2 ** 22, 2 ** 22 + 2 ** 21],
+      [5 * 2 ** 20 + 4, 7 * 2 ** 20 + 12],
+      [sizeBytes - 4, sizeBytes + 100],
+    ] as const) {
+      expect(made.refresh(start, end - start)).toBe(Math.min(end, sizeBytes) - start);
+      source.copy(expected, start, start, end);
+      const seen = Buffer.alloc(sizeBytes);
+      withLent(made, (lent) => readSync(lent, seen, 0, sizeBytes, 0));
+      expect(seen.equals(expected)).toBe(true);
+    }
+    expect(made.refresh(sizeBytes, 4)).toBe(0);
+  });
+
   test('survives the exporter, and may be closed twice', () => {
     const exporter = copier();
     const made = exporter.exportWindow(filledWindow(), 0, page);
