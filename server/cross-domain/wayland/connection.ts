@@ -16,14 +16,16 @@
 import { Filter, type PolicyCounters, type Replies } from './filter.ts';
 import { type Copy, type CopyCounters, type GuestBlob, Inspector } from './inspector.ts';
 import type { Message } from './message.ts';
-import { ObjectTable, type WaylandObject } from './objects.ts';
+import { FIRST_SERVER_ID, ObjectTable, type WaylandObject } from './objects.ts';
 import type { Policy } from './policy.ts';
-import { eventNamed, interfaceNamed, type MessageSpec } from './schema.ts';
+import { type ArgumentSpec, eventNamed, interfaceNamed, type MessageSpec, requestNamed } from './schema.ts';
 import { Cutter, Gatherer } from './stream.ts';
 import {
-  checkArguments,
   encodeMessage,
+  endOfWords,
   HEADER_BYTES,
+  refuseTooShort,
+  skipArgument,
   WaylandError,
   WL_DISPLAY_ERROR_IMPLEMENTATION,
   WL_DISPLAY_ERROR_INVALID_METHOD,
@@ -88,6 +90,8 @@ export const MAX_WAITING_FDS = 1024;
 const EMPTY = new Uint8Array(0);
 const NONE: readonly never[] = [];
 const DISPLAY_ERROR = eventNamed('wl_display.error');
+/** libwayland-server answers it by itself, and has done with the callback at once. */
+const SYNC = requestNamed('wl_display.sync');
 const GLOBAL_REMOVE = eventNamed('wl_registry.global_remove');
 /** Compositors count their globals from 1. */
 const NO_GLOBAL = 0xffff_ffff;
@@ -173,7 +177,7 @@ export class WaylandConnection<B extends GuestBlob = GuestBlob> {
   fromHost(bytes: Uint8Array, fdCount: number): FromHost {
     const fds = fdCount === 0 ? NONE : new Array<undefined>(fdCount).fill(undefined);
     const error = this.#run(this.#host, bytes, fds, (incoming) => this.#event(incoming));
-    if (error && !this.#hostFailed) this.#host.forward(noticeOf(error));
+    if (error && !this.#hostFailed) this.#host.forward(displayError(error.message));
     return this.#host.finish(this.#failure !== undefined);
   }
 
@@ -219,7 +223,10 @@ export class WaylandConnection<B extends GuestBlob = GuestBlob> {
     const opcode = view.getUint16(at + 4, true);
     const spec = object.interface.requests[opcode];
     if (!spec || spec.since > object.version) throw invalidMethod(object, opcode);
-    checkMessage(spec, incoming, object);
+    checkMessage(spec, incoming, object, (arg, named) => {
+      if (arg.kind === 'new_id') this.#objects.refuseUsed(named);
+      else checkObject(arg, named, this.#objects.named(named));
+    });
     const fd = this.#guest.take(spec.fdCount);
     const created = spec.creates && this.#create(spec.creates, object, incoming);
     const message = whole(true, object, spec, incoming, created, fd);
@@ -232,6 +239,7 @@ export class WaylandConnection<B extends GuestBlob = GuestBlob> {
     }
     this.#inspector.follow(message);
     if (spec.destructor) this.#objects.destroy(object);
+    if (spec === SYNC && created) this.#objects.retire(created);
     this.#guest.pass(verdict, incoming, fd, spec.fdCount);
   }
 
@@ -239,13 +247,18 @@ export class WaylandConnection<B extends GuestBlob = GuestBlob> {
     const { view, at } = incoming;
     this.#counters.hostMessages++;
     const id = view.getUint32(at, true);
+    refuseTooShort(incoming.sizeBytes);
     const object = this.#objects.sending(id);
-    if (!object)
-      throw new WaylandError(WL_DISPLAY_ERROR_IMPLEMENTATION, `event of object ${id}, which is none`);
     const opcode = view.getUint16(at + 4, true);
-    const spec = object.interface.events[opcode];
+    const spec = object?.interface.events[opcode];
+    if (!object || object.destroyed || object.hidden) {
+      this.#forget(object, spec, incoming);
+      return;
+    }
     if (!spec) throw invalidMethod(object, opcode);
-    checkMessage(spec, incoming, object);
+    checkMessage(spec, incoming, object, (arg, named) => {
+      if (arg.kind === 'object') checkObject(arg, named, this.#mentioned(named));
+    });
     const fd = this.#host.take(spec.fdCount);
     const created = spec.creates && this.#announce(spec.creates, object, incoming);
     const message = whole(false, object, spec, incoming, created, fd);
@@ -261,17 +274,43 @@ export class WaylandConnection<B extends GuestBlob = GuestBlob> {
     this.#host.pass(verdict, incoming, fd, spec.fdCount);
   }
 
+  /** An event of what the guest does not know, or no more, whatever is in it. Its descriptors are known by the opcode. */
+  #forget(
+    object: WaylandObject | undefined,
+    spec: MessageSpec | undefined,
+    { view, at, sizeBytes }: Incoming,
+  ): void {
+    this.#counters.hostMessagesDropped++;
+    const fdCount = Math.min(spec?.fdCount ?? 0, this.#host.waiting);
+    this.#host.drop(this.#host.take(fdCount), fdCount);
+    if (!object || !spec?.creates || sizeBytes < spec.creates.at + 4) return;
+    // The compositor goes on to speak of what it has made.
+    const id = view.getUint32(at + spec.creates.at, true);
+    if (this.#objects.canAnnounce(id)) this.#announce(spec.creates, object, { view, at });
+  }
+
+  /** What an event can mention: also what the guest has destroyed, if it was the guest's. */
+  #mentioned(id: number): WaylandObject | undefined {
+    const object = this.#objects.sending(id);
+    return object?.destroyed && !object.hidden && id >= FIRST_SERVER_ID ? undefined : object;
+  }
+
   #create({ interface: name, at }: Creates, { version }: WaylandObject, { view, at: start }: Incoming) {
     return this.#objects.create(view.getUint32(start + at, true), interfaceNamed(name), version);
   }
 
-  #announce({ interface: name, at }: Creates, parent: WaylandObject, { view, at: start }: Incoming) {
+  #announce(
+    { interface: name, at }: Creates,
+    parent: WaylandObject,
+    { view, at: start }: Pick<Incoming, 'view' | 'at'>,
+  ) {
     const made = this.#objects.announce(
       view.getUint32(start + at, true),
       interfaceNamed(name),
       parent.version,
     );
     made.hidden = parent.hidden;
+    made.destroyed = parent.destroyed;
     return made;
   }
 }
@@ -283,18 +322,37 @@ const invalidMethod = ({ interface: { name }, id, version }: WaylandObject, opco
   new WaylandError(
     WL_DISPLAY_ERROR_INVALID_METHOD,
     `invalid method ${opcode}, object ${name}#${id} of version ${version}`,
-    id,
   );
 
-function checkMessage(spec: MessageSpec, { view, at, sizeBytes }: Incoming, object: WaylandObject): void {
-  if (sizeBytes === spec.fixedBytes) return;
+/** Refuses arguments that do not fit, and what `check` refuses of objects, old and new. */
+function checkMessage(
+  spec: MessageSpec,
+  { view, at, sizeBytes }: Incoming,
+  object: WaylandObject,
+  check: (arg: ArgumentSpec, id: number) => void,
+): void {
   try {
-    checkArguments(spec.args, view, at, sizeBytes);
+    refuseTooShort(sizeBytes);
+    const end = endOfWords(at, sizeBytes);
+    let next = at + HEADER_BYTES;
+    for (const arg of spec.args) {
+      const behind = skipArgument(arg, view, next, end);
+      if (arg.kind === 'object' || arg.kind === 'new_id') check(arg, view.getUint32(next, true));
+      next = behind;
+    }
   } catch (error) {
     if (!(error instanceof WaylandError)) throw error;
     const where = `${spec.interface}#${object.id}.${spec.name}`;
-    throw new WaylandError(WL_DISPLAY_ERROR_INVALID_METHOD, `${where}: ${error.message}`, object.id);
+    throw new WaylandError(WL_DISPLAY_ERROR_INVALID_METHOD, `${where}: ${error.message}`);
   }
+}
+
+/** Refuses an object that is none, or of another interface. What is destroyed can be mentioned, and means nothing. */
+function checkObject({ interface: name }: ArgumentSpec, id: number, object: WaylandObject | undefined): void {
+  if (id === 0) return;
+  if (!object) throw new WaylandError(WL_DISPLAY_ERROR_INVALID_METHOD, `no object ${id}`);
+  if (name !== undefined && !object.destroyed && object.interface.name !== name)
+    throw new WaylandError(WL_DISPLAY_ERROR_INVALID_METHOD, `object ${id} is a ${object.interface.name}`);
 }
 
 const whole = (

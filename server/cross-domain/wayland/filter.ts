@@ -3,16 +3,16 @@
  * copied data may go. Knows nothing of pixels.
  */
 import { highestVersion } from './globals.ts';
-import { type Message, uintAt } from './message.ts';
+import { bytesOf, type Message, uintAt } from './message.ts';
 import type { ObjectTable } from './objects.ts';
 import type { Policy } from './policy.ts';
 import { eventNamed, handlers, interfaceNamed, type MessageSpec, requestNamed } from './schema.ts';
 import {
   type Argument,
   COMMON_MESSAGE_BYTES,
+  decodeArguments,
   encodeMessage,
   HEADER_BYTES,
-  stringAt,
   stringBytes,
   WaylandError,
   WL_DISPLAY_ERROR_INVALID_OBJECT,
@@ -136,14 +136,15 @@ export class Filter {
 
   /** What becomes of a message. Throws `WaylandError` where the guest may not go on. */
   judge(message: Message): Verdict {
-    if (message.object.hidden) return 'drop';
     return RULES[message.spec.index]?.(this, message) ?? 'pass';
   }
 
   announceGlobal(event: Message): Verdict {
-    const name = uintAt(event, 0);
-    const owner = stringAt(event.view, event.at + HEADER_BYTES + 4);
-    const offered = event.view.getUint32(event.at + event.sizeBytes - 4, true);
+    const [name, owner, offered] = decodeArguments(event.spec.args, bytesOf(event)) as [
+      number,
+      string,
+      number,
+    ];
     const version = Math.min(offered, this.#versions.get(owner) ?? 0);
     if (version === 0 || !this.#roomForGlobal(name)) {
       this.counters.globalsHidden++;
@@ -163,11 +164,9 @@ export class Filter {
     return 'pass';
   }
 
-  bind({ object, view, at, sizeBytes }: Message): Verdict {
-    const name = view.getUint32(at + HEADER_BYTES, true);
-    const owner = stringAt(view, at + HEADER_BYTES + 4);
-    const version = view.getUint32(at + sizeBytes - 8, true);
-    const id = view.getUint32(at + sizeBytes - 4, true);
+  bind(request: Message): Verdict {
+    const values = decodeArguments(request.spec.args, bytesOf(request));
+    const [name, owner, version, id] = values as [number, string, number, number];
     const global = this.#globals.get(name);
     const refusal =
       !global || global.interface !== owner
@@ -177,7 +176,7 @@ export class Filter {
           : undefined;
     if (refusal !== undefined) {
       this.counters.bindsRefused++;
-      throw new WaylandError(WL_DISPLAY_ERROR_INVALID_OBJECT, refusal, object.id);
+      throw new WaylandError(WL_DISPLAY_ERROR_INVALID_OBJECT, refusal, request.object.id);
     }
     this.#objects.create(id, interfaceNamed(owner), version);
     return 'pass';
@@ -199,7 +198,7 @@ export class Filter {
   /** The registry is another object than the one that this is asked of. */
   destroyRegistry(request: Message): Verdict {
     const registry = this.#objects.named(uintAt(request, 0));
-    if (registry?.interface.name === 'wl_registry') this.#objects.destroy(registry);
+    if (registry) this.#objects.destroy(registry);
     return 'pass';
   }
 

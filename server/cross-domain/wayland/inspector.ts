@@ -226,7 +226,7 @@ export class Inspector<B extends GuestBlob = GuestBlob> {
     request.object.state ??= new Icon();
     const { buffers } = request.object.state as Icon;
     if (buffers.size >= MAX_ICON_BUFFERS)
-      throw new WaylandError(WL_DISPLAY_ERROR_NO_MEMORY, 'too many buffers in an icon', request.object.id);
+      throw new WaylandError(WL_DISPLAY_ERROR_NO_MEMORY, 'too many buffers in an icon');
     buffers.add(buffer);
     this.#copyRows(buffer, ALL);
   }

@@ -5,7 +5,8 @@
 import { type InterfaceSpec, interfaceNamed } from './schema.ts';
 import {
   WaylandError,
-  WL_DISPLAY_ERROR_INVALID_OBJECT,
+  WL_DISPLAY_ERROR_IMPLEMENTATION,
+  WL_DISPLAY_ERROR_INVALID_METHOD,
   WL_DISPLAY_ERROR_NO_MEMORY,
   WL_DISPLAY_ID,
 } from './wire.ts';
@@ -23,7 +24,7 @@ export class WaylandObject {
   readonly version: number;
   /** The guest does not know of it. */
   hidden = false;
-  /** The guest has ended it. */
+  /** The guest has ended it, or what made it. */
   destroyed = false;
   /** What the inspector or the filter knows of it. */
   state: object | undefined;
@@ -41,9 +42,12 @@ export class ObjectTable {
   /** Older ones, oldest first. */
   readonly #dying = new Map<number, WaylandObject[]>();
   #count = 0;
+  /** The lowest id of each end that was never used. */
+  #unusedGuestId = WL_DISPLAY_ID;
+  #unusedServerId = FIRST_SERVER_ID;
 
   constructor() {
-    this.#insert(new WaylandObject(WL_DISPLAY_ID, interfaceNamed('wl_display'), 1));
+    this.create(WL_DISPLAY_ID, interfaceNamed('wl_display'), 1);
   }
 
   /** Objects that exist for one of the two ends. */
@@ -72,24 +76,45 @@ export class ObjectTable {
     return this.#newest.get(id);
   }
 
+  /** Refuses an id that the guest can give to no new object: libwayland takes the next one, and those that are free. */
+  refuseUsed(id: number): void {
+    if (id === 0 || id > this.#unusedGuestId || this.#newest.has(id))
+      throw new WaylandError(WL_DISPLAY_ERROR_INVALID_METHOD, `invalid new id ${id}`);
+  }
+
   /** An object that the guest makes. */
   create(id: number, spec: InterfaceSpec, version: number): WaylandObject {
-    if (id === 0 || id >= FIRST_SERVER_ID || this.#newest.has(id))
-      throw new WaylandError(WL_DISPLAY_ERROR_INVALID_OBJECT, `invalid new id ${id} of ${spec.name}`);
+    this.refuseUsed(id);
+    if (id === this.#unusedGuestId) this.#unusedGuestId++;
     return this.#insert(new WaylandObject(id, spec, version));
   }
 
-  /** An object that the compositor makes. It uses an id again as soon as it has seen the destructor. */
+  /**
+   * Whether the compositor can make an object of that id. It uses one again as soon as it has seen the destructor, or
+   * when the guest has never seen the object.
+   */
+  canAnnounce(id: number): boolean {
+    const old = id < FIRST_SERVER_ID ? undefined : this.#newest.get(id);
+    return old ? old.destroyed || old.hidden : id === this.#unusedServerId;
+  }
+
+  /** An object that the compositor makes. */
   announce(id: number, spec: InterfaceSpec, version: number): WaylandObject {
-    if (id < FIRST_SERVER_ID)
-      throw new WaylandError(WL_DISPLAY_ERROR_INVALID_OBJECT, `compositor made ${spec.name} ${id}`);
-    if (this.#newest.delete(id)) this.#count--;
+    if (!this.canAnnounce(id))
+      throw new WaylandError(WL_DISPLAY_ERROR_IMPLEMENTATION, `compositor made ${spec.name} ${id}`);
+    if (id === this.#unusedServerId) this.#unusedServerId++;
+    else if (this.#newest.delete(id)) this.#count--;
     return this.#insert(new WaylandObject(id, spec, version));
   }
 
   /** The destructor of an object has gone out. */
   destroy(object: WaylandObject): void {
     object.destroyed = true;
+    this.retire(object);
+  }
+
+  /** An object that no request can mean any more; events can, until wl_display.delete_id. */
+  retire(object: WaylandObject): void {
     if (object.id >= FIRST_SERVER_ID) return;
     this.#newest.delete(object.id);
     const generations = this.#dying.get(object.id);

@@ -21,8 +21,6 @@ export interface MessageSpec {
   readonly destructor: boolean;
   readonly args: readonly ArgumentSpec[];
   readonly fdCount: number;
-  /** Bytes of the whole message; undefined where it has strings or arrays. */
-  readonly fixedBytes: number | undefined;
   /** What it makes, and where in the message the id is. wl_registry.bind is the one that does not say what. */
   readonly creates: { readonly interface: string; readonly at: number } | undefined;
   /** Counts all messages of all interfaces: for tables. */
@@ -64,7 +62,6 @@ function parseMessage(owner: string, written: string, opcode: number): MessageSp
   if (!name) throw new Error(`${owner}: ${written}`);
   const args = list === '' ? [] : list.split(', ').map(parseArgument);
   const words = args.filter(({ kind }) => kind !== 'fd');
-  const fixed = words.every(({ kind }) => kind !== 'string' && kind !== 'array');
   const made = words.findIndex((arg) => arg.kind === 'new_id' && arg.interface !== undefined);
   if (!words.slice(0, Math.max(made, 0)).every(({ kind }) => kind !== 'string' && kind !== 'array'))
     throw new Error(`${owner}.${name} has its new id behind a string`);
@@ -76,7 +73,6 @@ function parseMessage(owner: string, written: string, opcode: number): MessageSp
     destructor: destructor !== undefined,
     args,
     fdCount: args.length - words.length,
-    fixedBytes: fixed ? HEADER_BYTES + 4 * words.length : undefined,
     creates: made < 0 ? undefined : { interface: words[made]!.interface!, at: HEADER_BYTES + 4 * made },
     index: messages++,
   };

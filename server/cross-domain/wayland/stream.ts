@@ -1,7 +1,8 @@
 /** A stream cut into messages, and what goes on put together again, in as few pieces as it came. */
 import { viewOf } from '../../wire.ts';
-import { HEADER_BYTES, messageSize } from './wire.ts';
+import { HEADER_BYTES, messageSize, refuseTooShort } from './wire.ts';
 
+/** There is a header, also where the size is less than it: who takes may refuse that first. */
 type Take = (source: Uint8Array, view: DataView, at: number, sizeBytes: number) => void;
 
 /** Gives whole messages only. Keeps at most one that is not whole yet: less than 64 KiB. */
@@ -19,6 +20,7 @@ export class Cutter {
       const sizeBytes = messageSize(view, at);
       if (bytes.length - at < sizeBytes) break;
       take(bytes, view, at, sizeBytes);
+      refuseTooShort(sizeBytes);
       at += sizeBytes;
     }
     const rest = bytes.length - at;
@@ -34,14 +36,17 @@ export class Cutter {
     if (this.#carried < this.#carry.length) return at;
     if (this.#carry.length === HEADER_BYTES) {
       const header = this.#carry;
-      this.#carry = new Uint8Array(messageSize(viewOf(header), 0));
+      this.#carry = new Uint8Array(Math.max(messageSize(viewOf(header), 0), HEADER_BYTES));
       this.#carry.set(header);
       at = this.#fill(bytes, at);
       if (this.#carried < this.#carry.length) return at;
     }
     const message = this.#carry;
     this.#carried = 0;
-    take(message, viewOf(message), 0, message.length);
+    const view = viewOf(message);
+    const sizeBytes = messageSize(view, 0);
+    take(message, view, 0, sizeBytes);
+    refuseTooShort(sizeBytes);
     return at;
   }
 

@@ -5,7 +5,7 @@
 import { viewOf } from '../../wire.ts';
 
 export const HEADER_BYTES = 8;
-/** The size is a 16-bit number and a multiple of 4. */
+/** The size is a 16-bit number; what is written here is of whole words. */
 export const MAX_MESSAGE_BYTES = 65_532;
 /** What compositors with older libraries take. */
 export const COMMON_MESSAGE_BYTES = 4096;
@@ -35,7 +35,7 @@ export type ArgumentKind = 'int' | 'uint' | 'fixed' | 'string' | 'object' | 'new
 
 export interface ArgumentShape {
   readonly kind: ArgumentKind;
-  /** Only strings are checked for it: an absent string has no bytes, not even the final zero. */
+  /** An absent string has no bytes, not even the final zero; an absent object has the number 0. */
   readonly nullable: boolean;
 }
 
@@ -43,7 +43,8 @@ export interface ArgumentShape {
 export type Argument = number | string | Uint8Array | null;
 
 const utf8 = new TextEncoder();
-const text = new TextDecoder();
+/** A byte order mark is a character: names that differ by it are different names. */
+const text = new TextDecoder('utf-8', { ignoreBOM: true });
 
 const padded = (lengthBytes: number) => Math.ceil(lengthBytes / 4) * 4;
 
@@ -51,21 +52,29 @@ function malformed(message: string): never {
   throw new WaylandError(WL_DISPLAY_ERROR_INVALID_METHOD, message);
 }
 
-/** Bytes of a message by its first eight; refuses sizes that no message has. */
-export function messageSize(view: DataView, at: number): number {
-  const size = view.getUint16(at + 6, true);
-  if (size < HEADER_BYTES || size % 4 !== 0) malformed(`message of ${size} bytes`);
-  return size;
+/** Bytes of a message, as its first eight say: any number. */
+export const messageSize = (view: DataView, at: number): number => view.getUint16(at + 6, true);
+
+/** Refuses a size that no message has. */
+export function refuseTooShort(sizeBytes: number): void {
+  if (sizeBytes < HEADER_BYTES) malformed(`message of ${sizeBytes} bytes`);
 }
+
+/** Where the words of a message end. What is behind them is no argument. */
+export const endOfWords = (at: number, sizeBytes: number): number => at + sizeBytes - (sizeBytes % 4);
 
 /**
  * Where the argument behind one at `at` begins. Refuses what does not fit before `end`, a string without its final
- * zero, and an absent string where there must be one.
+ * zero, and an absent string or object where there must be one. What a string or an array is padded with may be anything.
  */
 export function skipArgument({ kind, nullable }: ArgumentShape, view: DataView, at: number, end: number) {
   if (kind === 'fd') return at;
   if (at + 4 > end) malformed('message too short');
-  if (kind !== 'string' && kind !== 'array') return at + 4;
+  if (kind !== 'string' && kind !== 'array') {
+    const mustBe = (kind === 'object' || kind === 'new_id') && !nullable;
+    if (mustBe && view.getUint32(at, true) === 0) malformed(`${kind} is absent`);
+    return at + 4;
+  }
   const lengthBytes = view.getUint32(at, true);
   const next = at + 4 + padded(lengthBytes);
   if (next > end) malformed(`${kind} of ${lengthBytes} bytes`);
@@ -77,38 +86,27 @@ export function skipArgument({ kind, nullable }: ArgumentShape, view: DataView, 
 }
 
 /**
- * Refuses a message whose arguments do not fit in it. What stands behind the last one is nobody's, as for libwayland: a
- * library in use sends a word more per string, array and descriptor. `at` is that of the header.
+ * The bytes of a string at its length, up to its first zero, where libwayland ends it, too; empty where it is absent.
+ * Aliases the message.
  */
-export function checkArguments(
-  shapes: readonly ArgumentShape[],
-  view: DataView,
-  at: number,
-  size: number,
-): void {
-  const end = at + size;
-  let next = at + HEADER_BYTES;
-  for (const shape of shapes) next = skipArgument(shape, view, next, end);
-}
-
-/** The bytes of a string at its length, without the final zero; empty where it is absent. Aliases the message. */
 export function stringBytes(view: DataView, at: number): Uint8Array {
-  const lengthBytes = view.getUint32(at, true);
-  return new Uint8Array(view.buffer, view.byteOffset + at + 4, Math.max(lengthBytes - 1, 0));
+  const bytes = new Uint8Array(view.buffer, view.byteOffset + at + 4, view.getUint32(at, true));
+  return bytes.subarray(0, Math.max(bytes.indexOf(0), 0));
 }
 
-/** A string at its length. Only for strings that `checkArguments` has seen. */
-export const stringAt = (view: DataView, at: number): string => text.decode(stringBytes(view, at));
-
-/** The arguments of a whole message, one for each shape. Throws only `WaylandError`. */
+/**
+ * The arguments of a whole message, one for each shape. What stands behind the last one is nobody's, as for libwayland: a
+ * library in use sends a word more per string, array and descriptor. Throws only `WaylandError`.
+ */
 export function decodeArguments(shapes: readonly ArgumentShape[], message: Uint8Array): Argument[] {
   const view = viewOf(message);
   if (message.length < HEADER_BYTES || messageSize(view, 0) !== message.length) malformed('not one message');
-  checkArguments(shapes, view, 0, message.length);
+  const end = endOfWords(0, message.length);
   let at = HEADER_BYTES;
   return shapes.map((shape) => {
+    const behind = skipArgument(shape, view, at, end);
     const value = decodeArgument(shape.kind, view, at);
-    at = skipArgument(shape, view, at, message.length);
+    at = behind;
     return value;
   });
 }
@@ -124,7 +122,7 @@ function decodeArgument(kind: ArgumentKind, view: DataView, at: number): Argumen
     case 'fixed':
       return view.getInt32(at, true) / 256;
     case 'string':
-      return view.getUint32(at, true) === 0 ? null : stringAt(view, at);
+      return view.getUint32(at, true) === 0 ? null : text.decode(stringBytes(view, at));
     case 'array':
       return new Uint8Array(view.buffer, view.byteOffset + at + 4, view.getUint32(at, true)).slice();
     case 'fd':

@@ -50,7 +50,7 @@ test('ten thousand buffers, one size after the other, leave nothing', async () =
     for (let i = 0; i < atOnce; i++) {
       const [width, height] = [16 + ((round * 7 + i) % 61), 16 + ((round * 5 + i) % 53)];
       const sizeBytes = Math.ceil((width * height * 4) / 4096) * 4096;
-      const [resourceId, poolId, bufferId] = [1000 + i, 100 + i, 200 + i];
+      const [resourceId, poolId, bufferId] = [1000 + i, 6 + 2 * i, 7 + 2 * i];
       guest.context.submit(command(2, words(width, height, 0x3432_5258, 0x11)));
       const buffer = fakeBuffer(resourceId, new Uint8Array(sizeBytes).fill(i));
       guest.context.attach(buffer);

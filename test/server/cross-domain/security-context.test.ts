@@ -119,7 +119,7 @@ test.each([
     [event('wl_callback.done', 6, 0), event('wl_registry.global', 2, 2, MANAGER, 1)],
     true,
   ],
-  ['cannot be understood', [Uint8Array.of(2, 0, 0, 0, 0, 0, 9, 0)], false],
+  ['cannot be understood', [Uint8Array.of(2, 0, 0, 0, 0, 0, 7, 0)], false],
 ])('a compositor that %s gets one listener, and nothing is left behind', async (_, more, isOpen) => {
   const before = openFds();
   const compositor = new FakeCompositor();

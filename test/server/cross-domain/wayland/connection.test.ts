@@ -21,6 +21,7 @@ import {
   SURFACE,
   started,
   talk,
+  USED_IDS,
   unhex,
 } from './talk.ts';
 
@@ -201,12 +202,12 @@ describe('descriptors', () => {
 });
 
 describe('object ids', () => {
-  test('may be used again at once; the compositor means the old object until delete_id', () => {
+  test('may be used again at once; until delete_id the compositor means the old object, which nobody hears of', () => {
     const { connection, guest, guestWith, host } = started();
     guest(request('wl_seat.get_keyboard', bound('wl_seat'), 200));
     guestWith([blob(5)], request('wl_keyboard.release', 200), createPool(200));
     const keymap = event('wl_keyboard.keymap', 200, 1, null, 60_000);
-    expect(connection.fromHost(keymap, 1).forward).toEqual([{ bytes: keymap, fds: [0] }]);
+    expect(connection.fromHost(keymap, 1)).toMatchObject({ forward: [], droppedFds: [0] });
     const freed = event('wl_display.delete_id', 1, 200);
     expect(forwarded(host(freed))).toEqual(freed);
     const buffer = request('wl_shm_pool.create_buffer', 200, 201, 0, 1, 1, 4, 0);
@@ -216,14 +217,20 @@ describe('object ids', () => {
   test('that are in use cannot be used again', () => {
     const { guest } = started();
     expect(guest(request('wl_compositor.create_surface', bound('wl_compositor'), SURFACE)).reply).toEqual(
-      event('wl_display.error', 1, 1, 0, `invalid new id ${SURFACE} of wl_surface`),
+      event(
+        'wl_display.error',
+        1,
+        1,
+        1,
+        `wl_compositor#${bound('wl_compositor')}.create_surface: invalid new id ${SURFACE}`,
+      ),
     );
   });
 
-  test.each([0, 1, 0xff00_0000, 0xffff_ffff])('%i is nothing that a guest can make', (id) => {
+  test.each([1, USED_IDS + 1, 0xff00_0000, 0xffff_ffff])('%i is nothing that a guest can make', (id) => {
     const { connection, guest } = started();
     guest(request('wl_display.sync', 1, id));
-    expect(connection.failure?.message).toBe(`invalid new id ${id} of wl_callback`);
+    expect(connection.failure?.message).toBe(`wl_display#1.sync: invalid new id ${id}`);
   });
 
   test('are free when the compositor says so', () => {
@@ -295,20 +302,28 @@ describe('the end', () => {
     expect(forwarded(out)).toEqual(format);
   });
 
-  test('by an event of no object: the guest gets what was before it, and the reason', () => {
+  test('by an event that is none: the guest gets what was before it, and the reason', () => {
     const { connection } = started();
     const format = event('wl_shm.format', shm, 0);
-    const out = connection.fromHost(join(format, event('wl_shm.format', 999, 0)), 0);
+    const out = connection.fromHost(join(format, unhex('01000000 02000800'), format), 0);
     expect(forwarded(out)).toEqual(
-      join(format, event('wl_display.error', 1, 1, 3, 'event of object 999, which is none')),
+      join(format, event('wl_display.error', 1, 1, 3, 'invalid method 2, object wl_display#1 of version 1')),
     );
     expect(connection.failure).toBeDefined();
   });
 
+  test('is not an event of no object, which goes nowhere', () => {
+    const { connection } = started();
+    const format = event('wl_shm.format', shm, 0);
+    const out = connection.fromHost(join(format, event('wl_shm.format', 999, 0), format), 0);
+    expect(forwarded(out)).toEqual(join(format, format));
+    expect(connection.counters.hostMessagesDropped).toBe(1 + 1);
+    expect(connection.failure).toBeUndefined();
+  });
+
   test.each([
     ['an object that is none', '39050000 00000800', 'invalid object 1337'],
-    ['a size below 8', '01000000 00000400', 'message of 4 bytes'],
-    ['a size of half words', '01000000 00000e00', 'message of 14 bytes'],
+    ['a size below 8', '01000000 00000400', 'wl_display#1.sync: message of 4 bytes'],
     ['an opcode that is none', '01000000 07000800', 'invalid method 7, object wl_display#1 of version 1'],
     ['too few arguments', '01000000 00000800', 'wl_display#1.sync: message too short'],
   ])('by %s', (_, bytes, text) => {

