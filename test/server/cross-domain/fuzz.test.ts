@@ -14,6 +14,7 @@ import { DEFAULT_POLICY } from '../../../server/cross-domain/wayland/policy.ts';
 import { interfaceNamed, type MessageSpec } from '../../../server/cross-domain/wayland/schema.ts';
 import { encodeMessage } from '../../../server/cross-domain/wayland/wire.ts';
 import { GpuFault } from '../../../server/gpu/fault.ts';
+import { Dice } from '../../support/dice.ts';
 import { openFds } from '../../support/fake-client.ts';
 import {
   CHANNEL,
@@ -33,27 +34,6 @@ const total = Number(process.env.CROSS_DOMAIN_FUZZ ?? 60_000);
 /** Steps of one context at most, and after the end of its channel. */
 const LIFE = 400;
 const AFTERLIFE = 20;
-
-/** Numbers that are the same for the same seed. */
-class Dice {
-  #state: number;
-
-  constructor(seed: number) {
-    this.#state = seed | 1;
-  }
-
-  /** 0 to `sides` - 1. */
-  roll(sides: number): number {
-    this.#state ^= this.#state << 13;
-    this.#state ^= this.#state >>> 17;
-    this.#state ^= this.#state << 5;
-    return (this.#state >>> 0) % sides;
-  }
-
-  of<T>(choices: readonly T[]): T {
-    return choices[this.roll(choices.length)]!;
-  }
-}
 
 /** Any words: nearly always a message of no object or no method. */
 function nonsense(dice: Dice): Uint8Array {
