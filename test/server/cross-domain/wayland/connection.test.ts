@@ -512,6 +512,15 @@ describe('messages in words', () => {
     expect(forwarded(named.guest(title))).toEqual(request('xdg_toplevel.set_title', 111, 'vm: abc'));
   });
 
+  test('that bind a global with a word more behind them name the version that they say', () => {
+    const { connection, guest } = started();
+    const bind = request('wl_registry.bind', REGISTRY, 1, 'wl_compositor', 6, 300);
+    const longer = join(bind, new Uint8Array(4).fill(0xee));
+    new DataView(longer.buffer).setUint16(6, longer.length, true);
+    guest(longer, request('wl_compositor.create_surface', 300, 301));
+    expect(connection.failure).toBeUndefined();
+  });
+
   test('show what the policy hides, too', () => {
     const lines: string[] = [];
     started({}, { observe: (message) => lines.push(inWords(message)) });
