@@ -2,114 +2,36 @@
  * Programs in a guest whose windows are on the host's compositor: what they show arrives to the pixel, the selection
  * goes both ways, and nobody takes the device along when leaving.
  */
-import { execFileSync } from 'node:child_process';
-import { createHash, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { readdirSync } from 'node:fs';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, onTestFailed, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { DEFAULT_POLICY } from '../../server/cross-domain/wayland/policy.ts';
-import { assemble, cachePath } from '../../tools/testbed/cache.ts';
-import { type Compositor, type CompositorOptions, startCompositor } from '../../tools/testbed/compositor.ts';
 import {
   dirtiedPicture,
   dirtyRectangles,
   patternPicture,
   type Rectangle,
 } from '../../tools/testbed/patterns.ts';
-import { colorAt, comparePictures, crop, type Picture, paintPicture } from '../../tools/testbed/pictures.ts';
-import { type Guest, type GuestOptions, startGuest } from '../../tools/testbed/qemu.ts';
-import type { Server } from '../../tools/testbed/server.ts';
+import { comparePictures, crop } from '../../tools/testbed/pictures.ts';
+import { connectToWayland, readKeymap } from '../../tools/testbed/wayland-client.ts';
+import { collectShots, expectSame, expectShown, memoryInUse, soon } from './support.ts';
 import {
-  becomeKeyboard,
-  becomePointer,
-  connectToWayland,
-  readKeymap,
-  type VirtualKeyboard,
-  type VirtualPointer,
-} from '../../tools/testbed/wayland-client.ts';
-import {
-  collectorArguments,
-  collectShots,
-  expectNoComplaints,
-  expectNothingHeld,
-  expectSame,
-  expectShown,
-  memoryInUse,
-  soon,
-  startServer,
-} from './support.ts';
-
-const screen = { width: 640, height: 480 };
-
-interface Bed {
-  readonly compositor: Compositor;
-  readonly server: Server;
-  readonly guest: Guest;
-  readonly keyboard: VirtualKeyboard | undefined;
-  readonly pointer: VirtualPointer | undefined;
-}
-
-interface BedOptions extends Partial<GuestOptions> {
-  /** Becomes the keyboard of the compositor. */
-  readonly hasKeyboard?: boolean;
-  /** Has its pointer, in the upper left corner. */
-  readonly hasPointer?: boolean;
-  readonly policyFile?: string;
-}
-
-/** Runs a script in a guest that has a way to a compositor, and something beside it. The script has to succeed. */
-async function run(
-  kind: CompositorOptions['kind'],
-  script: string,
-  { hasKeyboard, hasPointer, policyFile, ...options }: BedOptions,
-  beside: (bed: Bed) => Promise<void>,
-): Promise<void> {
-  await using compositor = await startCompositor({ kind, ...screen });
-  onTestFailed(() => console.log(`--- ${kind} said\n${compositor.log}`));
-  using keyboard = hasKeyboard ? await becomeKeyboard(compositor.socketPath) : undefined;
-  using pointer = hasPointer ? await becomePointer(compositor.socketPath, screen) : undefined;
-  await pointer?.moveTo(0, 0);
-  await using server = await startServer({
-    displays: ['1280x800'],
-    arguments: [
-      ...['--wayland-display', compositor.socketPath],
-      ...(policyFile === undefined ? [] : ['--wayland-policy', policyFile]),
-    ],
-    nodeArguments: collectorArguments,
-  });
-  await using guest = await startGuest({ devices: [server.device], script, ...options });
-  await beside({ compositor, server, guest, keyboard, pointer });
-  await guest.scriptSucceeds();
-  expectNoComplaints(server);
-  await soon(
-    () => server.metric('client_connected'),
-    (count) => count === 0,
-  );
-  await expectNothingHeld(server);
-}
-
-/** The screen with a window in its middle, or with nothing. */
-function screenWith(window?: Picture): Picture {
-  const { width, height } = screen;
-  const left = Math.floor((width - (window?.width ?? 0)) / 2);
-  const top = Math.floor((height - (window?.height ?? 0)) / 2);
-  return paintPicture(width, height, (x, y) => {
-    const [column, row] = [x - left, y - top];
-    const isInside = window && column >= 0 && row >= 0 && column < window.width && row < window.height;
-    return isInside ? colorAt(window, column, row) : 0;
-  });
-}
-
-/** What the compositor shows, as soon as it is this, or after a while. */
-const shown = (compositor: Compositor, expected: Picture) =>
-  soon(
-    () => compositor.screenshot(),
-    (picture) => comparePictures(picture, expected) === undefined,
-  );
-
-const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex');
+  copiedBytes,
+  isWhite,
+  programs,
+  run,
+  screen,
+  screenWith,
+  sha256,
+  shown,
+  simpleShmPicture,
+  simpleShmTime,
+  startProxy,
+  westonPictures,
+} from './wayland-bed.ts';
 
 describe.each([
   ['weston', '6.12'],
@@ -170,9 +92,6 @@ function rowsOf(rectangles: readonly Rectangle[]): number {
   const rows = rectangles.flatMap(({ y, height }) => Array.from({ length: height }, (_, row) => y + row));
   return new Set(rows).size;
 }
-
-const copiedBytes = (server: Server) =>
-  server.metric('channel_total', { component: 'cross-domain', kind: 'copiedBytes' });
 
 test.each([
   ['weston', ['weston_capture_v1', 'weston_debug_v1']],
@@ -407,7 +326,7 @@ describe.each(['weston', 'sway'] as const)('when %s', (kind) => {
 describe.each(['weston', 'sway'] as const)('in %s', (kind) => {
   test("a program of Debian's, behind a proxy, shows whole frames, exactly", async () => {
     const script = `
-      ${startProxy}
+      ${startProxy()}
       weston-simple-shm & program=$!
       shot there
       kill $program
@@ -441,7 +360,7 @@ describe.each(['weston', 'sway'] as const)('in %s', (kind) => {
 test('wl-copy and wl-paste work in a guest, behind a proxy', async () => {
   const large = randomBytes(8 * 2 ** 20);
   const script = `
-    ${startProxy}
+    ${startProxy()}
     shot copied
     wl-paste
     wl-copy --type application/x-large </large
@@ -461,7 +380,7 @@ test('wl-copy and wl-paste work in a guest, behind a proxy', async () => {
 test("what is typed on the host arrives as letters in a program of Debian's, behind a proxy", async () => {
   // It compiles the keymap, and wants a folder for more.
   const script = `
-    ${startProxy}
+    ${startProxy('wl-cross')}
     export XKB_CONFIG_ROOT=/tmp
     weston-eventdemo --log-key --log-focus & program=$!
     shot typed
@@ -481,95 +400,3 @@ test("what is typed on the host arrives as letters in a program of Debian's, beh
     guest.write('\n');
   });
 });
-
-const startProxy = `
-  proxy /run/wayland-0 &
-  until [ -S /run/wayland-0 ]; do sleep 0.05; done
-  export XDG_RUNTIME_DIR=/run`;
-
-const libraryFolder = '/usr/lib/x86_64-linux-gnu';
-const hasGuest = /^(ld-linux-x86-64|libc|libm)\.so/;
-
-/** Programs of the compositors' tree, and the libraries that the guest lacks. */
-async function programs(...names: string[]): Promise<Record<string, Uint8Array>> {
-  await assemble('compositors');
-  const folder = cachePath('compositors', libraryFolder);
-  const loader = join(folder, 'ld-linux-x86-64.so.2');
-  const libraries = names.flatMap((name) => {
-    const list = ['--inhibit-cache', '--library-path', folder, '--list'];
-    const output = execFileSync(loader, [...list, cachePath('compositors/usr/bin', name)], {
-      encoding: 'utf8',
-    });
-    return [...output.matchAll(/=> \S*\/(\S+)/g)].map(([, library]) => library!);
-  });
-  const files = [
-    ...names.map((name) => `/usr/bin/${name}`),
-    ...[...new Set(libraries)]
-      .filter((name) => !hasGuest.test(name))
-      .map((name) => join(libraryFolder, name)),
-  ];
-  return readFromTree(files);
-}
-
-/** What the frames of Weston's windows are made of. */
-async function westonPictures(): Promise<Record<string, Uint8Array>> {
-  const folder = '/usr/share/weston';
-  const names = await readdir(cachePath('compositors', folder));
-  return readFromTree(names.map((name) => join(folder, name)));
-}
-
-async function readFromTree(paths: readonly string[]): Promise<Record<string, Uint8Array>> {
-  const entries = paths.map(async (path) => [path, await readFile(cachePath('compositors', path))] as const);
-  return Object.fromEntries(await Promise.all(entries));
-}
-
-interface Sides {
-  readonly width: number;
-  readonly height: number;
-}
-
-/** Around the picture of weston-simple-shm. */
-const paddingPixels = 20;
-
-/** The window is there: its corner is in its place. */
-function isWhite(picture: Picture, { width, height }: Sides): boolean {
-  return colorAt(picture, (screen.width - width) / 2, (screen.height - height) / 2) === 0xffffff;
-}
-
-/** What weston-simple-shm draws, as its source has it; `sixteenths` is its time in units of 16 ms. */
-function simpleShmPicture({ width, height }: Sides, sixteenths: number): Picture {
-  const halfWidth = width / 2;
-  const halfHeight = height / 2;
-  const outer = Math.min(halfWidth, halfHeight) - 8;
-  const inner = outer - 32;
-  return paintPicture(width, height, (x, y) => {
-    const isInside = (at: number, size: number) => at >= paddingPixels && at < size - paddingPixels;
-    if (!isInside(x, width) || !isInside(y, height)) return 0xffffff;
-    const distance = (x - halfWidth) ** 2 + (y - halfHeight) ** 2;
-    const value =
-      distance < inner ** 2
-        ? Math.floor(distance / 32) + Math.floor(sixteenths / 4)
-        : distance < outer ** 2
-          ? y + Math.floor(sixteenths / 2)
-          : x + sixteenths;
-    return Math.imul(value, simpleShmFactor) & 0xff_ffff;
-  });
-}
-
-const simpleShmFactor = 0x080401;
-
-/** When a picture of weston-simple-shm was drawn, by one pixel of it. Nothing changes with 2 ** 24 units of time. */
-function simpleShmTime(picture: Picture, { width, height }: Sides): number {
-  const left = (screen.width - width) / 2 + paddingPixels;
-  const top = (screen.height - height) / 2 + paddingPixels;
-  // The factor is odd, so it has an inverse modulo 2 ** 24.
-  const value = Math.imul(colorAt(picture, left, top), inverse(simpleShmFactor)) & 0xff_ffff;
-  return (value - paddingPixels) & 0xff_ffff;
-}
-
-/** By Newton: every step doubles the bits that are right. */
-function inverse(odd: number): number {
-  let result = odd;
-  for (let step = 0; step < 5; step++) result = Math.imul(result, 2 - Math.imul(odd, result));
-  return result;
-}

@@ -7,7 +7,8 @@
  *     const picture = await compositor.screenshot();
  *
  * Weston shows windows in the middle of a black screen and has no seat. Sway does so on a dark gray one; its seat has a
- * keyboard as long as a client makes one (`WaylandClient` in `wayland-client.ts`).
+ * keyboard as long as a client makes one (`WaylandClient` in `wayland-client.ts`). Weston in a window of a sway has the
+ * sway's seat, and its screen can be resized.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, existsSync, openSync, readFileSync } from 'node:fs';
@@ -24,6 +25,8 @@ export interface CompositorOptions {
   readonly kind: CompositorKind;
   readonly width: number;
   readonly height: number;
+  /** Of Weston: the sway in which it is to have a window. */
+  readonly inside?: Compositor;
 }
 
 /** How a program on the host ended. */
@@ -88,7 +91,7 @@ export class Compositor implements AsyncDisposable {
 
   /** Starts it again, at the same socket. */
   async start(): Promise<void> {
-    const { kind, width, height } = this.#options;
+    const { kind, width, height, inside } = this.#options;
     const config = join(this.#folder, 'sway.conf');
     await writeFile(config, swayConfig(width, height));
     await rm(this.socketPath, { force: true });
@@ -98,7 +101,7 @@ export class Compositor implements AsyncDisposable {
       kind === 'weston'
         ? [
             'weston',
-            '--backend=headless',
+            `--backend=${inside ? 'wayland' : 'headless'}`,
             '--renderer=pixman',
             '--shell=kiosk',
             '--debug',
@@ -152,6 +155,12 @@ export class Compositor implements AsyncDisposable {
     return decodePng(await readFile(join(folder, name)));
   }
 
+  /** Gives a Weston inside of a sway another screen. */
+  async resize(width: number, height: number): Promise<void> {
+    const size = `width ${width + WESTON_FRAME.width} px height ${height + WESTON_FRAME.height} px`;
+    await this.#options.inside!.run('swaymsg', [`[title="Weston Compositor.*"] resize set ${size}`]);
+  }
+
   /** Ends the compositor, and waits for its end. `start` starts a new one. */
   async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<void> {
     this.#process?.kill(signal);
@@ -175,6 +184,13 @@ export class Compositor implements AsyncDisposable {
     await this.close();
   }
 
+  /** Where a program finds its compositor. */
+  #display(isItself: boolean): Readonly<Record<string, string>> {
+    if (!isItself) return { WAYLAND_DISPLAY: 'wayland-1' };
+    const { inside } = this.#options;
+    return inside ? { WAYLAND_DISPLAY: inside.socketPath } : headless;
+  }
+
   #spawn(
     command: readonly string[],
     how: { stdin: 'pipe' | 'ignore'; stdout: 'pipe' | 'ignore'; folder?: string },
@@ -189,7 +205,7 @@ export class Compositor implements AsyncDisposable {
         env: {
           PATH: process.env.PATH,
           XDG_RUNTIME_DIR: this.#folder,
-          ...(command[0] === this.kind ? headless : { WAYLAND_DISPLAY: 'wayland-1' }),
+          ...this.#display(command[0] === this.kind),
           SWAYSOCK: join(this.#folder, 'sway.sock'),
         },
       },
@@ -200,6 +216,9 @@ export class Compositor implements AsyncDisposable {
     return child;
   }
 }
+
+/** What Weston has around its screen in a window. */
+const WESTON_FRAME = { width: 12, height: 33 };
 
 /** Sway looks at these; Weston has options for the same. */
 const headless = { WLR_BACKENDS: 'headless', WLR_RENDERER: 'pixman', WLR_LIBINPUT_NO_DEVICES: '1' };

@@ -193,12 +193,29 @@ export class VirtualKeyboard implements Disposable {
     await this.#client.roundtrip();
   }
 
+  /** Presses a key while Ctrl is held. */
+  async typeWithControl(key: number): Promise<void> {
+    const press = (one: number, isDown: 0 | 1) =>
+      this.#client.request(this.#keyboard, 1, this.#time++, one, isDown);
+    const hold = (modifiers: number) => this.#client.request(this.#keyboard, 2, modifiers, 0, 0, 0);
+    press(KEY_LEFTCTRL, 1);
+    hold(XKB_CONTROL);
+    press(key, 1);
+    press(key, 0);
+    press(KEY_LEFTCTRL, 0);
+    hold(0);
+    await this.#client.roundtrip();
+  }
+
   [Symbol.dispose](): void {
     this.#client[Symbol.dispose]();
   }
 }
 
 const XKB_V1 = 1;
+const KEY_LEFTCTRL = 29;
+/** The bit of Ctrl in the American keymap. */
+const XKB_CONTROL = 1 << 2;
 
 export async function becomeKeyboard(socketPath: string): Promise<VirtualKeyboard> {
   const client = await connectToWayland(socketPath);
