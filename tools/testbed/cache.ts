@@ -12,6 +12,7 @@ export type Part =
   | 'qemu'
   | 'kernel-6.12'
   | 'kernel-newest'
+  | 'kernel-kvm'
   | 'utree'
   | 'initramfs'
   | 'ovmf'

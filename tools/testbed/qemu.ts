@@ -40,16 +40,19 @@ export type Device =
 export interface GuestOptions {
   readonly devices: readonly Device[];
   /**
-   * What to boot: a kernel of the test bed with its initramfs (default 6.12, or the newest where there is no 6.12), a
-   * file of your own that QEMU's `-kernel` understands, or nothing but firmware.
+   * What to boot: a kernel of the test bed with its initramfs (default 6.12, or the newest where there is no 6.12; `kvm`
+   * is for `kvm-host.ts`), a file of your own that QEMU's `-kernel` understands, or nothing but firmware.
    */
-  readonly kernel?: KernelName | 'none' | { readonly image: string; readonly initrd?: string };
+  readonly kernel?: KernelName | 'kvm' | 'none' | { readonly image: string; readonly initrd?: string };
   /** Run by busybox `sh` in the guest; when it ends the guest switches off. Without it there is a shell. */
   readonly script?: string;
   /** More files for the guest, by absolute path. All are executable. */
   readonly extraFiles?: Readonly<Record<string, string | Uint8Array>>;
-  /** Module sets to load before the script: `gpu` and `input` by default, `disk` on demand. */
-  readonly modules?: readonly ('gpu' | 'input' | 'disk')[];
+  /**
+   * Module sets to load before the script: `gpu` and `input` by default, `disk` on demand. The kernel `kvm` has `kvm` and
+   * `share` instead.
+   */
+  readonly modules?: readonly ('gpu' | 'input' | 'disk' | 'kvm' | 'share')[];
   /** More kernel arguments. */
   readonly append?: string;
   readonly memoryMiB?: number;
@@ -443,7 +446,7 @@ async function assembleFor(options: GuestOptions): Promise<KnownKernel['kernel']
 function neededParts({ kernel, firmware }: KnownKernel): Part[] {
   const parts: Part[] = ['qemu'];
   if (firmware === 'ovmf') parts.push('ovmf');
-  if (kernel === '6.12' || kernel === 'newest') parts.push(`kernel-${kernel}`, 'initramfs');
+  if (typeof kernel === 'string' && kernel !== 'none') parts.push(`kernel-${kernel}`, 'initramfs');
   return parts;
 }
 
