@@ -466,7 +466,11 @@ export async function parseCommandLine(
           .option('tls-certificate', { type: 'string', describe: 'PEM file: encrypts VNC and web' })
           .option('tls-key', { type: 'string', describe: 'PEM file with its key' })
           .option('api-socket', { type: 'string', describe: 'socket of the HTTP control API' })
-          .option('once', { type: 'boolean', default: false, describe: 'leave when the client leaves' })
+          .option('once', {
+            type: 'boolean',
+            default: false,
+            describe: 'leave when the VM has left for good',
+          })
           .option('log-level', { type: 'string', default: 'info', describe: LOG_LEVELS.join(', ') })
           .option('log-format', {
             type: 'string',

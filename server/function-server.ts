@@ -8,7 +8,7 @@ import { FunctionHost } from './host/device-host.ts';
 import { DmaMap } from './host/guest-memory.ts';
 import { type Log, RateLimitedLog, SILENT_LOG } from './log.ts';
 import type { Connection } from './vfio-user/connection.ts';
-import { VfioUserServer } from './vfio-user/server.ts';
+import { type ServerEvents, VfioUserServer } from './vfio-user/server.ts';
 
 const SHARING_HINT =
   'share guest memory: QEMU memory-backend-memfd,share=on; cloud-hypervisor --memory shared=on';
@@ -23,8 +23,8 @@ export interface FunctionServerOptions {
   /** A file that the guest maps as shared memory region `shmid`; it stays the caller's. */
   readonly window?: { readonly shmid: number; readonly fd: number; readonly sizeBytes: number } | undefined;
   readonly log?: Log;
-  readonly onConnect?: (() => void) | undefined;
-  readonly onDisconnect?: (() => void) | undefined;
+  /** Is told of each client. */
+  readonly events?: ServerEvents | undefined;
 }
 
 export class FunctionServer {
@@ -95,11 +95,11 @@ export class FunctionServer {
     this.host.attach(this.fn, () => this.fn.ringAllDoorbells());
     try {
       this.vfioUser = new VfioUserServer(options.socketPath, this.host, log, {
-        connected: options.onConnect,
+        connected: () => options.events?.connected?.(),
         disconnected: () => {
           this.#hasComplained = false;
           this.#strayDoorbells = 0;
-          options.onDisconnect?.();
+          options.events?.disconnected?.();
         },
       });
     } catch (error) {

@@ -8,7 +8,7 @@ import { Plain2d } from './backends/plain2d.ts';
 import { MemfdWindow } from './backends/window-memory.ts';
 import type { Mode } from './displays/mode.ts';
 import { Screen } from './displays/screen.ts';
-import { FunctionServer } from './function-server.ts';
+import { FunctionServer, type FunctionServerOptions } from './function-server.ts';
 import type { Component, Exports } from './gpu/backend.ts';
 import { GpuDevice } from './gpu/device.ts';
 import { DEFAULT_LIMITS, type GpuLimits, MAX_BLOB_MEMORY } from './gpu/limits.ts';
@@ -30,7 +30,7 @@ export interface GpuServerOptions {
   /** Kinds of contexts that guests are offered. */
   readonly components?: readonly Component[];
   readonly log?: Log;
-  readonly onDisconnect?: () => void;
+  readonly events?: FunctionServerOptions['events'];
 }
 
 export class GpuServer {
@@ -78,11 +78,16 @@ export class GpuServer {
           sizeBytes: this.#window.sizeBytes,
         },
         log,
-        // Whatever the guest's registers say: some VMMs let it write from the beginning.
-        onConnect: () => this.device.window?.watch(),
-        onDisconnect: () => {
-          this.device.window?.unwatch();
-          options.onDisconnect?.();
+        events: {
+          // Whatever the guest's registers say: some VMMs let it write from the beginning.
+          connected: () => {
+            this.device.window?.watch();
+            options.events?.connected?.();
+          },
+          disconnected: () => {
+            this.device.window?.unwatch();
+            options.events?.disconnected?.();
+          },
         },
       });
     } catch (error) {

@@ -1,5 +1,5 @@
 /** The input devices of a server, each a function on a socket of its own, and the seat that uses them. */
-import { FunctionServer } from './function-server.ts';
+import { FunctionServer, type FunctionServerOptions } from './function-server.ts';
 import type { InputDevice } from './input/device.ts';
 import { KeyboardDevice } from './input/keyboard.ts';
 import { PCI_CLASS_INPUT_KEYBOARD, PCI_CLASS_INPUT_OTHER } from './input/protocol.ts';
@@ -16,6 +16,7 @@ export interface InputServerOptions {
   /** What the displays show, in order: positions are in pixels of that. */
   readonly displays: () => readonly DisplaySize[];
   readonly log?: Log;
+  readonly events?: FunctionServerOptions['events'];
 }
 
 interface InputFunction {
@@ -29,7 +30,7 @@ export class InputServer {
   readonly functions: readonly InputFunction[];
 
   /** Listens when it returns. Throws when a socket cannot be had; nothing is left behind then. */
-  constructor({ sockets, displays, log = SILENT_LOG }: InputServerOptions) {
+  constructor({ sockets, displays, log = SILENT_LOG, events }: InputServerOptions) {
     const functions: InputFunction[] = [];
     this.functions = functions;
     const serve = <D extends InputDevice>(
@@ -40,7 +41,11 @@ export class InputServer {
       const socketPath = sockets[kind];
       if (socketPath === undefined) return undefined;
       const device = new Device(log);
-      functions.push({ kind, device, served: new FunctionServer({ socketPath, device, classCode, log }) });
+      functions.push({
+        kind,
+        device,
+        served: new FunctionServer({ socketPath, device, classCode, log, events }),
+      });
       return device;
     };
     try {

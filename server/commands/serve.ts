@@ -14,6 +14,7 @@ import { InputServer } from '../input-server.ts';
 import type { Log } from '../log.ts';
 import { makeLogger } from '../logger.ts';
 import type { Address } from '../sockets.ts';
+import { VmPresence } from './vm-presence.ts';
 
 const EXIT_INTERNAL = 1;
 /** Of what a link must contain when others can reach the page. */
@@ -32,6 +33,11 @@ export async function serve(config: ServeConfig, version: string): Promise<numbe
   }
   const components = await makeComponents(config, log);
   const stop = stopSignal();
+  const presence = new VmPresence({
+    leaving: (waitMs) => log.info({ waitMs }, 'the VM left, or reboots'),
+    gone: () => stop.now('the VM left'),
+  });
+  const events = config.once ? presence : undefined;
   const gpu = new GpuServer({
     socketPath: config.socketPath,
     displays: config.displays,
@@ -42,12 +48,10 @@ export async function serve(config: ServeConfig, version: string): Promise<numbe
     hostVisibleBytes: config.hostVisibleBytes,
     components,
     log,
-    onDisconnect: () => {
-      if (config.once) stop.now('the client left');
-    },
+    events,
   });
   /** What is closed at the end, the latest first. */
-  const opened: { close(): void | Promise<void> }[] = [gpu];
+  const opened: { close(): void | Promise<void> }[] = [presence, gpu];
   try {
     const input = new InputServer({
       sockets: {
@@ -57,6 +61,7 @@ export async function serve(config: ServeConfig, version: string): Promise<numbe
       },
       displays: () => gpu.screens.map(({ picture, mode }) => picture ?? mode),
       log,
+      events,
     });
     opened.push(input);
     const viewing = new Viewing({

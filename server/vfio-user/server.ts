@@ -11,9 +11,10 @@ import { Connection, type ConnectionCounters, type ConnectionOptions } from './c
 
 const RETRY_MS = 1000;
 
+/** Clients that come and go, one at a time. */
 export interface ServerEvents {
-  readonly connected?: (() => void) | undefined;
-  readonly disconnected?: (() => void) | undefined;
+  connected?(): void;
+  disconnected?(): void;
 }
 
 export class VfioUserServer {
@@ -89,7 +90,6 @@ export class VfioUserServer {
       return;
     }
     this.#log.info({}, 'client connected');
-    this.#events.connected?.();
     this.#connection = new Connection(
       fd,
       this.#device,
@@ -98,6 +98,7 @@ export class VfioUserServer {
       () => this.#disconnected(),
       this.#options,
     );
+    this.#events.connected?.();
   }
 
   #disconnected(): void {

@@ -40,6 +40,15 @@ test('four without a window', { timeout: 120_000 }, async ({ skip }) => {
   await runGuests({ guests: 4, windowBytes: 0 });
 });
 
+test('four that reboot, under a server with --once, which then leaves', { timeout: 120_000 }, async ({
+  skip,
+}) => {
+  skip(whyNot !== undefined, whyNot);
+  await using server = await startServer({ arguments: ['--once', '--host-visible-size', '0'] });
+  await runGpuProgram(server, 4, 0);
+  expect(await server.exited).toBe(0);
+});
+
 test('four with a keyboard, which this process serves', { timeout: 120_000 }, async ({ skip }) => {
   skip(whyNot !== undefined, whyNot);
   const folder = mkdtempSync(join(tmpdir(), 'rust-'));
@@ -92,15 +101,7 @@ test('four with a keyboard, which this process serves', { timeout: 120_000 }, as
 async function runGuests({ guests, windowBytes }: { guests: number; windowBytes: number }): Promise<void> {
   await using server = await startServer({ arguments: ['--host-visible-size', String(windowBytes)] });
   const fdsAtStart = await countFds(server);
-  const looks = Object.entries(look).map(([name, at]): [string, Look] => [
-    name,
-    (guest, details) => at(server, guest, details),
-  ]);
-  const held = await runProgram(
-    [server.socketPath, String(guests), String(windowBytes), 'gpu'],
-    Object.fromEntries(looks),
-    () => server.log.slice(-10).map((line) => JSON.stringify(line)),
-  );
+  const held = await runGpuProgram(server, guests, windowBytes);
   const perGuest = windowBytes > 0 ? ['window', 'resize', 'picture'] : ['resize', 'picture'];
   expect(held.filter((name) => perGuest.includes(name))).toEqual(Array(guests).fill(perGuest).flat());
 
@@ -113,6 +114,19 @@ async function runGuests({ guests, windowBytes }: { guests: number; windowBytes:
   expect(await server.metric('guest_errors_total')).toBe(0);
   expect(isBlack(await server.screenshot())).toBe(true);
   expect(readFileSync(`/proc/${server.pid}/maps`, 'utf8')).not.toContain('rust-guest-ram');
+}
+
+/** Guests of the gpu, one after the other, each with a connection of its own. */
+async function runGpuProgram(server: Server, guests: number, windowBytes: number): Promise<string[]> {
+  const looks = Object.entries(look).map(([name, at]): [string, Look] => [
+    name,
+    (guest, details) => at(server, guest, details),
+  ]);
+  return await runProgram(
+    [server.socketPath, String(guests), String(windowBytes), 'gpu'],
+    Object.fromEntries(looks),
+    () => server.log.slice(-10).map((line) => JSON.stringify(line)),
+  );
 }
 
 /** Of a server whose encoder of pictures is running: that one comes and goes, and has descriptors of its own. */

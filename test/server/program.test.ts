@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, test } from 'vitest';
 import { VfioUserClient } from '../../server/vfio-user/client.ts';
+import { DEVICE_RESET } from '../../server/vfio-user/protocol.ts';
 import { decodePng } from '../../tools/testbed/pictures.ts';
 import { startServer } from '../../tools/testbed/server.ts';
 import { soon } from '../support/soon.ts';
@@ -114,13 +115,29 @@ describe('serve', () => {
     },
   );
 
-  test('with --once leaves when the client leaves', async () => {
-    const server = await startServer({ arguments: ['--once'] });
-    const client = VfioUserClient.connect(server.socketPath);
-    await client.handshake();
-    client.close();
+  test('with --once outlives a reboot of cloud-hypervisor, and leaves when no device has a client any more', async () => {
+    await using server = await startServer({ arguments: ['--once'], inputs: ['keyboard'] });
+    const [gpu, keyboard] = server.socketPaths;
+    const connect = async (socketPath: string | undefined) => {
+      const client = VfioUserClient.connect(socketPath!);
+      await client.handshake();
+      return client;
+    };
+    const before = [await connect(gpu), await connect(keyboard)];
+    for (const client of before) client.close();
+    await server.waitForLog('the VM left, or reboots');
+    const after = [await connect(keyboard), await connect(gpu)];
+    // One device that is removed is not the VM.
+    after[1]!.close();
+    await soon(async () => expect(await server.metric('client_connected')).toBe(0));
+    await after[0]!.request(DEVICE_RESET, new Uint8Array(0));
+    const left = server.log.length;
+    after[0]!.close();
+    expect(await server.waitForLog('the VM left, or reboots', 10_000, left)).toMatchObject({
+      waitMs: 10_000,
+    });
     expect(await server.exited).toBe(0);
-    await server.stop();
+    expect(server.log.filter(({ msg }) => msg === 'leaving')).toMatchObject([{ reason: 'the VM left' }]);
   });
 
   test('has whoever looks give way to the device', async () => {

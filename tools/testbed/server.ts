@@ -135,8 +135,12 @@ export class Server implements AsyncDisposable {
 
   /** All devices it serves, for `startGuest`: the display, then the input devices in the order asked for. */
   get devices(): Device[] {
-    const sockets = [this.socketPath, ...this.#inputs.map((kind) => this.#inputSocketPath(kind))];
-    return sockets.map((socketPath) => ({ kind: 'vfio-user', socketPath }));
+    return this.socketPaths.map((socketPath) => ({ kind: 'vfio-user', socketPath }));
+  }
+
+  /** Where they are served, in the same order. */
+  get socketPaths(): string[] {
+    return [this.socketPath, ...this.#inputs.map((kind) => this.#inputSocketPath(kind))];
   }
 
   /** Waits for a log line with this message, from `from` lines on. */
