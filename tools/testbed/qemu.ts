@@ -61,6 +61,8 @@ export interface GuestOptions {
    * `private` is a file whose changes QEMU keeps to itself: a server can map it, and sees nothing in it.
    */
   readonly sharedMemory?: boolean | 'private';
+  /** QEMU arguments in place of those for the machine, its memory and its CPUs. */
+  readonly machine?: readonly string[];
   readonly smp?: number;
   readonly accel?: 'tcg' | 'kvm';
   readonly firmware?: 'seabios' | 'ovmf';
@@ -454,12 +456,15 @@ function machineArguments(options: GuestOptions): string[] {
   const memory = options.sharedMemory === false ? 'memory-backend-ram' : 'memory-backend-memfd';
   const share =
     options.sharedMemory === false ? '' : `,share=${options.sharedMemory === 'private' ? 'off' : 'on'}`;
-  return [
-    ['-nodefaults', '-no-user-config', '-display', 'none', '-vga', 'none'],
+  const machine = [
     ['-object', `${memory},id=memory,size=${options.memoryMiB ?? 512}M${share}`],
     ['-machine', `q35,memory-backend=memory,accel=${options.accel ?? 'tcg'}`],
     ['-cpu', options.accel === 'kvm' ? 'host' : 'max'],
     ['-smp', `${options.smp ?? (options.suspends ? 1 : 2)}`],
+  ].flat();
+  return [
+    ['-nodefaults', '-no-user-config', '-display', 'none', '-vga', 'none'],
+    options.machine ?? machine,
     ['-chardev', 'socket,id=control,fd=3', '-qmp', 'chardev:control'],
     ['-chardev', 'socket,id=serial,fd=4', '-serial', 'chardev:serial'],
     options.reboots ? [] : ['-no-reboot'],
