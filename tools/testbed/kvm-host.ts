@@ -51,6 +51,8 @@ export async function startKvmHost({
     kernel: 'kvm',
     modules: ['kvm', 'share'],
     memoryMiB,
+    // With two, guests inside hang or fault when their page tables change: QEMU emulates SVM for one well.
+    smp: 1,
     devices: [],
     qemuArguments: [
       ...['-cpu', 'EPYC,+svm,+npt'],

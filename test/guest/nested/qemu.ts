@@ -7,10 +7,7 @@ import { patternPicture } from '../../../tools/testbed/patterns.ts';
 import { comparePictures } from '../../../tools/testbed/pictures.ts';
 import { type Guest, startGuest } from '../../../tools/testbed/qemu.ts';
 import { type Server, startServer } from '../../../tools/testbed/server.ts';
-import type { Step } from './steps.ts';
-
-/** A boot takes 15 s on an idle machine. */
-const bootTimeoutMs = 120_000;
+import { bootTimeoutMs, type Step } from './steps.ts';
 
 const script = `
   card=/sys/class/drm/card0/device

@@ -1,9 +1,13 @@
 /** What the programs in the nested guests are made of: steps of one story, each with its verdict. */
+import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface Step {
   readonly name: string;
   run(): Promise<void>;
 }
+
+/** A boot takes 15 s on an idle machine. */
+export const bootTimeoutMs = 120_000;
 
 /** What became of a step, as the program says it. */
 export interface StepReport {
@@ -40,4 +44,15 @@ export function readReports(said: string): StepReport[] {
   return [...said.matchAll(new RegExp(`${mark} (.*)$`, 'gm'))].map(
     ([, json]) => JSON.parse(json!) as StepReport,
   );
+}
+
+/** Waits until something is so; looks a few times a second. */
+export async function eventually(
+  what: string,
+  check: () => Promise<boolean>,
+  timeoutMs = 60_000,
+): Promise<void> {
+  for (const deadline = Date.now() + timeoutMs; !(await check()); await sleep(200)) {
+    if (Date.now() > deadline) throw new Error(`waited ${timeoutMs} ms: ${what}`);
+  }
 }
