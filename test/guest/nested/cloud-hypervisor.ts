@@ -51,10 +51,11 @@ async function draws(): Promise<void> {
 }
 
 async function types(): Promise<void> {
-  vm.write("evdev watch 'vfio-user-gpu keyboard' 4");
+  vm.write("evdev watch 'vfio-user-gpu keyboard' 2");
   await vm.waitFor('EVDEV watching\n');
   await server.ask('POST', '/v1/input/keys', { keys: ['a'] });
-  await vm.waitFor('EVDEV event 1 30 1\nEVDEV event 0 0 0\nEVDEV event 1 30 0\nEVDEV event 0 0 0\nDONE 0\n');
+  // How soon it is up again, and how often it repeats until then, is up to the emulation.
+  await vm.waitFor('EVDEV event 1 30 1\nEVDEV event 0 0 0\nDONE 0\n');
 }
 
 let column = 0;

@@ -15,7 +15,7 @@ const script = `
   dmesg -r | grep -E '^<[0-4]>' | grep -E "drm|virtio|$(basename $(readlink -f $card))" | sed 's/^/COMPLAINT /'
   dmesg | grep 'Hypervisor detected: KVM'
   kms --output 0=1024x768 --flips 10
-  evdev watch 'vfio-user-gpu keyboard' 4
+  evdev watch 'vfio-user-gpu keyboard' 2
   evdev watch 'vfio-user-gpu tablet' 3
   echo WHAT; read what
   case $what in reboot) reboot -f ;; off) exit 0 ;; esac
@@ -38,7 +38,8 @@ function story(kernel: '6.12' | 'newest'): Step[] {
     }
     await guest.waitFor('EVDEV watching\n');
     await server.ask('POST', '/v1/input/keys', { keys: ['a'] });
-    await guest.waitFor('EVDEV event 1 30 1\nEVDEV event 0 0 0\nEVDEV event 1 30 0\nEVDEV event 0 0 0\n');
+    // How soon it is up again, and how often it repeats until then, is up to the emulation.
+    await guest.waitFor('EVDEV event 1 30 1\nEVDEV event 0 0 0\n');
     await guest.waitFor('EVDEV watching\n');
     await server.ask('POST', '/v1/input/pointer', { action: 'move', x: 0, y: 767 });
     await guest.waitFor(/EVDEV event 3 \d+ \d+\nEVDEV event 3 \d+ \d+\nEVDEV event 0 0 0\n/);
