@@ -1,7 +1,7 @@
 /** The lines of docs/cloud-hypervisor.md, run, and what it says of those that are refused. */
 import { equal, match, ok } from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { cachePath } from '../../../tools/testbed/cache.ts';
 import { startCloudHypervisor } from '../../../tools/testbed/cloud-hypervisor.ts';
@@ -30,8 +30,7 @@ function documentedSteps(): Step[] {
             .replaceAll('/run/vm1', dirname(documented.socketPath))
             .replaceAll('4G', '512M')
             .replaceAll('2G', '256M');
-        if (words.some((word) => word.includes('hugepages')))
-          writeFileSync('/proc/sys/vm/nr_hugepages', '256');
+        if (words.some((word) => word.includes('hugepages'))) setAsideHugePages();
         await using started = await startCloudHypervisor({
           arguments: withoutOptions(words, '--kernel', '--initramfs', '--cmdline', '--api-socket').map(here),
         });
@@ -53,6 +52,13 @@ function documentedSteps(): Step[] {
     });
   }
   return found;
+}
+
+/** 512 MiB, and where cloud-hypervisor asks for their size. */
+function setAsideHugePages(): void {
+  writeFileSync('/proc/sys/vm/nr_hugepages', '256');
+  mkdirSync('/dev/hugepages');
+  execFileSync('mount', ['-t', 'hugetlbfs', 'hugetlbfs', '/dev/hugepages']);
 }
 
 /** What cloud-hypervisor says when it does not start. */
