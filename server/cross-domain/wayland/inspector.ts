@@ -4,8 +4,7 @@
  *
  * A guest changes what it has damaged. Buffers take turns, so a buffer has missed the damage of the frames between its
  * turns: each surface remembers its latest frames. Whatever is not certain is copied whole: a buffer that is new to the
- * surface, damage in surface coordinates under a transform or a viewport, another size of buffer, formats of several
- * planes.
+ * surface, another size of buffer, another way of showing it, formats of several planes.
  */
 import { fourcc } from '../images.ts';
 import { intAt, type Message, uintAt } from './message.ts';
@@ -100,23 +99,36 @@ class Buffer {
 type Rows = number[];
 const ALL = undefined;
 
+/**
+ * How a surface shows a buffer, with nothing left out: scale, transform, source (x, y, width, height) in 256ths, size of
+ * the surface. Source and size are those after scale and transform, as wp_viewport has them.
+ */
+type Shape = readonly [number, number, ...Quad, ...Pair];
+
 class Surface {
   /** Undefined: nothing was attached; null: nothing that is copied is attached. */
   pending: Buffer | null | undefined;
   current: Buffer | null = null;
-  surfaceDamage: Rows = [];
+  /** In surface coordinates; which of the two become rows of the buffer is known at the commit. */
+  damagedColumns: Rows = [];
+  damagedRows: Rows = [];
   bufferDamage: Rows = [];
+  /** These hold from the next commit on. */
   scale = 1;
   transform = 0;
-  viewports = 0;
-  /** Scale, transform or viewport have changed since the last commit. */
-  reshaped = false;
+  viewport: Viewport | undefined;
+  /** Of the last commit that had a buffer. */
+  shape: Shape | undefined;
   frame = 0;
   readonly damages: (Rows | undefined)[] = [];
 }
 
 class Viewport {
   readonly surface: Surface;
+  /** In 256ths. Undefined: all of the buffer. */
+  source: Quad | undefined;
+  /** Undefined: the size of the source. */
+  destination: Pair | undefined;
   constructor(surface: Surface) {
     this.surface = surface;
   }
@@ -180,43 +192,52 @@ export class Inspector<B extends GuestBlob = GuestBlob> {
   }
 
   damage(request: Message): void {
-    const surface = surfaceOf(request.object);
-    addRectangle(surface.surfaceDamage, request);
+    const { damagedColumns, damagedRows } = surfaceOf(request.object);
+    const [x, y, width, height] = [0, 1, 2, 3].map((word) => intAt(request, word)) as Quad;
+    if (width <= 0 || height <= 0) return;
+    addRows(damagedColumns, x, x + width);
+    addRows(damagedRows, y, y + height);
   }
 
   damageBuffer(request: Message): void {
-    const surface = surfaceOf(request.object);
-    addRectangle(surface.bufferDamage, request);
+    const y = intAt(request, 1);
+    const height = intAt(request, 3);
+    if (intAt(request, 2) > 0 && height > 0) addRows(surfaceOf(request.object).bufferDamage, y, y + height);
   }
 
   setScale(request: Message): void {
-    const surface = surfaceOf(request.object);
-    const scale = intAt(request, 0);
-    if (scale !== surface.scale) surface.reshaped = true;
-    surface.scale = scale;
+    surfaceOf(request.object).scale = intAt(request, 0);
   }
 
   setTransform(request: Message): void {
-    const surface = surfaceOf(request.object);
-    const transform = intAt(request, 0);
-    if (transform !== surface.transform) surface.reshaped = true;
-    surface.transform = transform;
+    surfaceOf(request.object).transform = intAt(request, 0);
   }
 
   getViewport(request: Message): void {
     const object = this.#objects.named(uintAt(request, 1));
     if (object?.interface.name !== 'wl_surface') return;
     const surface = surfaceOf(object);
-    surface.viewports++;
-    surface.reshaped = true;
-    request.created!.state = new Viewport(surface);
+    // A second one is for the compositor to refuse.
+    surface.viewport ??= new Viewport(surface);
+    request.created!.state = surface.viewport;
+  }
+
+  setSource(request: Message): void {
+    const viewport = request.object.state;
+    if (!(viewport instanceof Viewport)) return;
+    const source = [0, 1, 2, 3].map((word) => intAt(request, word)) as Quad;
+    viewport.source = source.every((value) => value === -FIXED) ? undefined : source;
+  }
+
+  setDestination(request: Message): void {
+    const viewport = request.object.state;
+    if (!(viewport instanceof Viewport)) return;
+    const destination: Pair = [intAt(request, 0), intAt(request, 1)];
+    viewport.destination = destination.every((value) => value === -1) ? undefined : destination;
   }
 
   destroyViewport({ object }: Message): void {
-    if (!(object.state instanceof Viewport)) return;
-    const { surface } = object.state;
-    surface.viewports--;
-    surface.reshaped = true;
+    if (object.state instanceof Viewport) object.state.surface.viewport = undefined;
   }
 
   /** A compositor may look at the pixels at once, or when the icon is used. */
@@ -243,17 +264,20 @@ export class Inspector<B extends GuestBlob = GuestBlob> {
     const before = surface.current;
     if (attached !== undefined) surface.current = attached;
     const buffer = surface.current;
-    const damaged = surface.surfaceDamage.length > 0 || surface.bufferDamage.length > 0;
-    if (attached !== undefined || damaged || surface.reshaped) {
+    const damaged = surface.damagedRows.length > 0 || surface.bufferDamage.length > 0;
+    const shape = buffer ? shapeOf(surface, buffer) : undefined;
+    const reshaped = !sameShape(shape, surface.shape);
+    if (attached !== undefined || damaged || reshaped) {
       surface.frame++;
-      const certain = buffer !== null && before !== null && sameSize(buffer, before);
-      surface.damages[surface.frame % REMEMBERED_FRAMES] = certain ? damageOf(surface, buffer) : ALL;
+      const certain = shape && before && sameSize(buffer!, before) && !reshaped;
+      surface.damages[surface.frame % REMEMBERED_FRAMES] = certain ? damageOf(surface, shape, buffer!) : ALL;
       if (buffer && (attached || damaged)) this.#frame(surface, buffer);
     }
     surface.pending = undefined;
-    surface.reshaped = false;
+    surface.shape = shape;
     if (damaged) {
-      surface.surfaceDamage = [];
+      surface.damagedColumns = [];
+      surface.damagedRows = [];
       surface.bufferDamage = [];
     }
   }
@@ -293,6 +317,9 @@ export class Inspector<B extends GuestBlob = GuestBlob> {
 }
 
 type Quad = [number, number, number, number];
+type Pair = [number, number];
+/** One, as wl_fixed. */
+const FIXED = 256;
 const NOTHING: readonly never[] = [];
 
 function checkPoolSize({ object }: Message, blob: GuestBlob | undefined, sizeBytes: number): void {
@@ -312,12 +339,20 @@ function surfaceOf(object: WaylandObject): Surface {
 
 const sameSize = (a: Buffer, b: Buffer) => a === b || (a.width === b.width && a.height === b.height);
 
-/** The rows of a rectangle that a damage request names. They may lie outside of the buffer. */
-function addRectangle(rows: Rows, request: Message): void {
-  const y = intAt(request, 1);
-  const height = intAt(request, 3);
-  if (intAt(request, 2) > 0 && height > 0) addRows(rows, y, y + height);
+function shapeOf({ scale, transform, viewport }: Surface, { width, height }: Buffer): Shape {
+  const [across, down] = isTurned(transform) ? [height, width] : [width, height];
+  const source = viewport?.source ?? [0, 0, (FIXED * across) / scale, (FIXED * down) / scale];
+  const destination = viewport?.destination ?? [source[2] / FIXED, source[3] / FIXED];
+  return [scale, transform, ...source, ...destination];
 }
+
+const sameShape = (a: Shape | undefined, b: Shape | undefined) =>
+  a !== undefined && b !== undefined && a.every((value, i) => value === b[i]);
+
+/** By a quarter, so that columns of the surface are rows of the buffer. */
+const isTurned = (transform: number) => (transform & 1) === 1;
+/** By wl_output.transform: whether the buffer's first row is the surface's last row or column. */
+const IS_MIRRORED = [false, true, true, false, false, false, true, true];
 
 /** Puts rows to those that they touch; where there are too many, the last ones grow. */
 function addRows(rows: Rows, start: number, end: number): void {
@@ -348,20 +383,36 @@ function merged(rows: Rows): Rows {
 }
 
 /** The damage of a commit in rows of its buffer. */
-function damageOf(surface: Surface, { height }: Buffer): Rows | undefined {
-  const { surfaceDamage, bufferDamage, scale, transform, viewports, reshaped } = surface;
-  if (reshaped) return ALL;
-  if (surfaceDamage.length > 0 && (transform !== 0 || viewports > 0 || scale < 1)) return ALL;
+function damageOf(surface: Surface, shape: Shape, { height }: Buffer): Rows | undefined {
+  const { damagedColumns, damagedRows, bufferDamage } = surface;
   const rows: Rows = [];
-  const add = (damage: Rows, factor: number) => {
-    for (let i = 0; i < damage.length; i += 2) {
-      const start = Math.max(damage[i]! * factor, 0);
-      const end = Math.min(damage[i + 1]! * factor, height);
-      if (start < end) addRows(rows, start, end);
-    }
+  const add = (from: number, to: number) => {
+    const start = Math.max(from, 0);
+    const end = Math.min(to, height);
+    if (start < end) addRows(rows, start, end);
   };
-  add(surfaceDamage, scale);
-  add(bufferDamage, 1);
+  for (let i = 0; i < bufferDamage.length; i += 2) add(bufferDamage[i]!, bufferDamage[i + 1]!);
+  if (damagedRows.length === 0) return rows;
+  const [scale, transform, x, y, sourceWidth, sourceHeight, width, destinationHeight] = shape;
+  const [from, length, extent, damage] = isTurned(transform)
+    ? [x, sourceWidth, width, damagedColumns]
+    : [y, sourceHeight, destinationHeight, damagedRows];
+  const isMirrored = IS_MIRRORED[transform];
+  // What cannot be is for the compositor to refuse; beyond safe integers a row might be missed.
+  const isExact = Number.isSafeInteger(scale * extent * (from + length)) && height % scale === 0;
+  if (isMirrored === undefined || !isExact || scale < 1 || extent < 1 || length < 1 || from < 0) return ALL;
+  if (!Number.isInteger(extent)) return ALL;
+  /** In rows of the buffer, from its first or last one. */
+  const scaled = (at: number) => (scale * (from * extent + at * length)) / (FIXED * extent);
+  for (let i = 0; i < damage.length; i += 2) {
+    const first = Math.max(damage[i]!, 0);
+    const last = Math.min(damage[i + 1]!, extent);
+    if (first >= last) continue;
+    const start = Math.floor(scaled(first));
+    const end = Math.ceil(scaled(last));
+    if (isMirrored) add(height - end, height - start);
+    else add(start, end);
+  }
   return rows;
 }
 
@@ -391,6 +442,8 @@ const FOLLOWED = handlers<Follow>(requestNamed, {
   'wl_surface.set_buffer_transform': (inspector, m) => inspector.setTransform(m),
   'wl_surface.commit': (inspector, m) => inspector.commit(m),
   'wp_viewporter.get_viewport': (inspector, m) => inspector.getViewport(m),
+  'wp_viewport.set_source': (inspector, m) => inspector.setSource(m),
+  'wp_viewport.set_destination': (inspector, m) => inspector.setDestination(m),
   'wp_viewport.destroy': (inspector, m) => inspector.destroyViewport(m),
   'xdg_toplevel_icon_v1.add_buffer': (inspector, m) => inspector.addIconBuffer(m),
   'xdg_toplevel_icon_manager_v1.set_icon': (inspector, m) => inspector.setIcon(m),

@@ -125,17 +125,142 @@ describe('copies at a commit', () => {
     expect(copiesOf(guest(attach(FIRST), damageBuffer(0, 1, 1, 2), commit()))).toEqual([[5, 64, 128]]);
   });
 
-  test('under a transform or a viewport, damage in surface coordinates is the whole buffer', () => {
+  test('under a transform, damage in surface coordinates is turned back into rows of the buffer', () => {
+    // The first column and the second row of the surface, as rows of the buffer, by transform.
+    const expected = [
+      [
+        [0, 16],
+        [1, 2],
+      ],
+      [
+        [15, 16],
+        [0, 16],
+      ],
+      [
+        [0, 16],
+        [14, 15],
+      ],
+      [
+        [0, 1],
+        [0, 16],
+      ],
+      [
+        [0, 16],
+        [1, 2],
+      ],
+      [
+        [0, 1],
+        [0, 16],
+      ],
+      [
+        [0, 16],
+        [14, 15],
+      ],
+      [
+        [15, 16],
+        [0, 16],
+      ],
+    ] as const;
+    for (const [transform, rows] of expected.entries()) {
+      const { guest } = pooled();
+      guest(
+        request('wl_surface.set_buffer_transform', SURFACE, transform),
+        attach(FIRST),
+        everything,
+        commit(),
+      );
+      const copied = [damage(0, 0, 1, 16), damage(0, 1, 16, 1)].map((one) =>
+        copiesOf(guest(attach(FIRST), one, commit())),
+      );
+      expect(copied).toEqual(rows.map(([start, end]) => [[5, 64 * start, 64 * (end - start)]]));
+    }
+  });
+
+  const viewport = 300;
+  const getViewport = request('wp_viewporter.get_viewport', bound('wp_viewporter'), viewport, SURFACE);
+  const setSource = (...values: number[]) => request('wp_viewport.set_source', viewport, ...values);
+  const setDestination = (...values: number[]) => request('wp_viewport.set_destination', viewport, ...values);
+
+  test("sommelier's frames: a viewport that changes nothing, said again at each commit, is no viewport", () => {
+    const { guest, connection } = pooled();
+    const frame = (buffer: number, ...damages: Uint8Array[]) =>
+      copiesOf(
+        guest(attach(buffer), setSource(-1, -1, -1, -1), setDestination(16, 16), ...damages, commit()),
+      );
+    guest(getViewport);
+    expect(frame(FIRST, everything)).toEqual([[5, 0, 1024]]);
+    expect(frame(FIRST + 1, damage(0, 3, 2, 1))).toEqual([[5, 4096, 1024]]);
+    expect(frame(FIRST, damage(0, 5, 2, 1))).toEqual([
+      [5, 64 * 3, 64],
+      [5, 64 * 5, 64],
+    ]);
+    expect(frame(FIRST + 1, damage(0, 5, 2, 2))).toEqual([[5, 4096 + 64 * 5, 128]]);
+    expect(connection.counters.wholeFrames).toBe(2);
+  });
+
+  test('a viewport that is made, or goes, without having changed anything copies nothing', () => {
     const { guest } = pooled();
-    guest(request('wl_surface.set_buffer_transform', SURFACE, 1), attach(FIRST), everything, commit());
-    expect(copiesOf(guest(attach(FIRST), damage(0, 0, 1, 1), commit()))).toEqual([[5, 0, 1024]]);
-    expect(copiesOf(guest(attach(FIRST), damageBuffer(0, 0, 1, 1), commit()))).toEqual([[5, 0, 64]]);
-    guest(request('wl_surface.set_buffer_transform', SURFACE, 0), commit());
-    guest(request('wp_viewporter.get_viewport', bound('wp_viewporter'), 300, SURFACE));
     guest(attach(FIRST), everything, commit());
-    expect(copiesOf(guest(attach(FIRST), damage(0, 0, 1, 1), commit()))).toEqual([[5, 0, 1024]]);
-    guest(request('wp_viewport.destroy', 300), attach(FIRST), everything, commit());
-    expect(copiesOf(guest(attach(FIRST), damage(0, 0, 1, 1), commit()))).toEqual([[5, 0, 64]]);
+    expect(copiesOf(guest(getViewport, attach(FIRST), damage(0, 0, 1, 1), commit()))).toEqual([[5, 0, 64]]);
+    const last = [request('wp_viewport.destroy', viewport), attach(FIRST), damage(0, 1, 1, 1), commit()];
+    expect(copiesOf(guest(...last))).toEqual([[5, 64, 64]]);
+  });
+
+  test('a commit that changes crop or scale of a viewport copies everything, and one that says the same does not', () => {
+    const { guest } = pooled();
+    guest(getViewport, attach(FIRST), everything, commit());
+    const small = [attach(FIRST), damageBuffer(0, 0, 1, 1), commit()];
+    for (const change of [
+      setDestination(32, 8),
+      setSource(0, 0, 16, 8),
+      setSource(-1, -1, -1, -1),
+      setDestination(-1, -1),
+    ]) {
+      expect(copiesOf(guest(change, ...small))).toEqual([[5, 0, 1024]]);
+      expect(copiesOf(guest(change, ...small))).toEqual([[5, 0, 64]]);
+    }
+    guest(setDestination(32, 8), ...small);
+    expect(copiesOf(guest(request('wp_viewport.destroy', viewport), ...small))).toEqual([[5, 0, 1024]]);
+  });
+
+  test('what holds at the commit counts, not what held when the damage was named', () => {
+    const { guest } = pooled();
+    const setScale = (scale: number) => request('wl_surface.set_buffer_scale', SURFACE, scale);
+    guest(getViewport, setDestination(16, 32), attach(FIRST), everything, commit());
+    const frame = [attach(FIRST), setDestination(16, 8), setScale(2), damage(0, 4, 1, 2)];
+    expect(copiesOf(guest(...frame, setScale(1), setDestination(16, 32), commit()))).toEqual([[5, 128, 64]]);
+  });
+
+  test('under a viewport, damage in surface coordinates is cropped and scaled, outwards', () => {
+    const { guest } = pooled();
+    // Rows 2.5 to 8.5 of the buffer on 4 rows of the surface: 1.5 each.
+    guest(getViewport, setSource(0, 2.5, 16, 6), setDestination(16, 4), attach(FIRST), everything, commit());
+    expect(copiesOf(guest(attach(FIRST), damage(0, 1, 1, 1), commit()))).toEqual([[5, 64 * 4, 64 * 2]]);
+    expect(copiesOf(guest(attach(FIRST), damage(0, 0, 1, 1), commit()))).toEqual([[5, 64 * 2, 64 * 2]]);
+    expect(copiesOf(guest(attach(FIRST), everything, commit()))).toEqual([[5, 64 * 2, 64 * 7]]);
+    expect(copiesOf(guest(attach(FIRST), damage(0, 4, 1, 1), commit()))).toEqual([]);
+  });
+
+  test('where scale, transform or viewport make no sense, surface damage is the whole buffer', () => {
+    const odd = [
+      [request('wl_surface.set_buffer_scale', SURFACE, 0)],
+      [request('wl_surface.set_buffer_scale', SURFACE, -1)],
+      [request('wl_surface.set_buffer_scale', SURFACE, 3)],
+      [request('wl_surface.set_buffer_scale', SURFACE, 3), setDestination(16, 16)],
+      [request('wl_surface.set_buffer_transform', SURFACE, 8)],
+      [request('wl_surface.set_buffer_transform', SURFACE, -1)],
+      [setDestination(0, 0)],
+      [setDestination(-1, -2)],
+      [setSource(0, -3, 16, 8)],
+      [setSource(0, 0, 16, 0)],
+      [setSource(0, 0, 16, 8.5)],
+      [setSource(0, 0, 16, 0x7f_ffff), setDestination(0x7fff_ffff, 0x7fff_ffff)],
+    ];
+    for (const messages of odd) {
+      const { guest } = pooled();
+      guest(getViewport, ...messages, attach(FIRST), everything, commit());
+      expect(copiesOf(guest(attach(FIRST), damage(0, 0, 1, 1), commit()))).toEqual([[5, 0, 1024]]);
+    }
   });
 
   test('a buffer that was used elsewhere, or is of another size, is copied whole', () => {
@@ -260,6 +385,118 @@ test('counters tell what was copied', () => {
   });
 });
 
+/** How a surface shows a buffer. Source and destination are as in wp_viewport, the source in 256ths of a pixel. */
+interface Shown {
+  readonly width: number;
+  readonly height: number;
+  readonly scale: number;
+  readonly transform: number;
+  readonly source?: readonly [number, number, number, number] | undefined;
+  readonly destination?: readonly [number, number] | undefined;
+}
+
+/**
+ * Which rows of a buffer have a pixel of which any part is shown within a rectangle of the surface: pixel by pixel, each
+ * taken the way from the buffer to the screen.
+ */
+function touchedRows(shown: Shown, [x, y, width, height]: readonly number[]): Set<number> {
+  const { scale, transform } = shown;
+  // Quarter turns of the whole picture, until it stands upright: the client has turned it counter-clockwise.
+  let picture = Array.from({ length: shown.height }, (_, row) => new Array<number>(shown.width).fill(row));
+  for (let turn = 0; turn < (transform & 3); turn++)
+    picture = picture[0]!.map((_, column) => picture.map((line) => line[column]!).reverse());
+  if (transform >= 4) picture = picture.map((line) => line.toReversed());
+  const [left, top, across, down] = (
+    shown.source ?? [0, 0, (picture[0]!.length * 256) / scale, (picture.length * 256) / scale]
+  ).map(BigInt) as [bigint, bigint, bigint, bigint];
+  const [columns, lines] = (shown.destination ?? [across / 256n, down / 256n]).map(BigInt) as [
+    bigint,
+    bigint,
+  ];
+  const size = BigInt(scale);
+  /** Whether [at, at + 1) of the picture has a part of [start, end) of the surface, which ends at `extent`. */
+  const overlaps = (at: bigint, from: bigint, length: bigint, extent: bigint, start: number, end: number) => {
+    // Both in units of 1 / (scale * length) of the surface.
+    const [first, last] = [at, at + 1n].map((edge) => (edge * 256n - from * size) * extent);
+    const [low, high] = [BigInt(Math.max(start, 0)), BigInt(end) < extent ? BigInt(end) : extent];
+    return low < high && first! < high * size * length && last! > low * size * length;
+  };
+  const rows = new Set<number>();
+  for (const [line, pixels] of picture.entries()) {
+    if (!overlaps(BigInt(line), top, down, lines, y!, y! + height!)) continue;
+    for (const [column, row] of pixels.entries())
+      if (overlaps(BigInt(column), left, across, columns, x!, x! + width!)) rows.add(row);
+  }
+  return rows;
+}
+
+const shape = (shown: Shown): Uint8Array[] => [
+  request('wl_surface.set_buffer_scale', SURFACE, shown.scale),
+  request('wl_surface.set_buffer_transform', SURFACE, shown.transform),
+  request(
+    'wp_viewport.set_source',
+    300,
+    ...(shown.source ?? [-256, -256, -256, -256]).map((value) => value / 256),
+  ),
+  request('wp_viewport.set_destination', 300, ...(shown.destination ?? [-1, -1])),
+];
+
+/** Every scale and transform; sources that begin and end anywhere within the buffer. */
+const shownBuffer: fc.Arbitrary<Shown> = fc
+  .record({
+    columns: fc.integer({ min: 1, max: 6 }),
+    lines: fc.integer({ min: 1, max: 6 }),
+    scale: fc.integer({ min: 1, max: 3 }),
+    transform: fc.nat(7),
+    cropped: fc.option(
+      fc.tuple(...Array.from({ length: 4 }, () => fc.double({ min: 0, max: 1, noNaN: true }))),
+    ),
+    destination: fc.option(fc.tuple(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 1, max: 40 }))),
+    whole: fc.boolean(),
+  })
+  .map(({ columns, lines, scale, transform, cropped, destination, whole }) => {
+    const [width, height] = [columns * scale, lines * scale];
+    const turned = transform % 2 === 1;
+    const ends = (extent: number, from: number, to: number) => {
+      // Without a destination a source has a whole size.
+      const unit = whole || !destination ? 256 : 1;
+      const all = (256 * extent) / unit;
+      const first = Math.min(Math.floor(from * all), all - 1);
+      return [first * unit, (1 + Math.floor(to * (all - first - 1))) * unit] as const;
+    };
+    const source = ((): Shown['source'] => {
+      if (!cropped) return undefined;
+      const [x, w] = ends(turned ? lines : columns, cropped[0]!, cropped[2]!);
+      const [y, h] = ends(turned ? columns : lines, cropped[1]!, cropped[3]!);
+      return [x, y, w, h];
+    })();
+    return { width, height, scale, transform, source, destination: destination ?? undefined };
+  });
+
+test('damage of a surface copies the rows of every pixel that it touches, and no others', () => {
+  const edge = fc.integer({ min: -3, max: 41 });
+  const rectangle = fc.tuple(edge, edge, fc.integer({ min: 1, max: 20 }), fc.integer({ min: 1, max: 20 }));
+  fc.assert(
+    fc.property(shownBuffer, fc.array(rectangle, { minLength: 1, maxLength: 4 }), (shown, damages) => {
+      const { guest, guestWith } = started();
+      guestWith([blob(5)], request('wl_shm.create_pool', shm, POOL, null, 4096));
+      guest(
+        request('wl_shm_pool.create_buffer', POOL, FIRST, 0, shown.width, shown.height, 64, XRGB8888),
+        request('wp_viewporter.get_viewport', bound('wp_viewporter'), 300, SURFACE),
+      );
+      guest(...shape(shown), attach(FIRST), everything, commit());
+      const touching = damages.filter((one) => touchedRows(shown, one).size > 0);
+      const out = guest(...shape(shown), attach(FIRST), ...touching.map((one) => damage(...one)), commit());
+      const copied = copiesOf(out).flatMap(([, offset = 0, lengthBytes = 0]) =>
+        Array.from({ length: lengthBytes / 64 }, (_, row) => offset / 64 + row),
+      );
+      const touched = new Set(touching.flatMap((one) => [...touchedRows(shown, one)]));
+      expect(copied).toEqual([...touched].sort((a, b) => a - b));
+    }),
+    { numRuns: 1000 },
+  );
+});
+
 /** A client that draws as clients may: what it does not damage is as it was; buffers take turns in any order. */
 describe('a compositor that has only the copies', () => {
   const HEIGHT = 16;
@@ -288,6 +525,7 @@ describe('a compositor that has only the copies', () => {
       'scale',
       'turn',
       'viewport',
+      'size',
       'in place',
     ),
     seed: fc.nat(255),
@@ -300,7 +538,15 @@ describe('a compositor that has only the copies', () => {
         const source = new Uint8Array(BUFFERS * SIZE);
         const shadow = new Uint8Array(BUFFERS * SIZE);
         const frames = SURFACES.map(() => new Uint8Array(SIZE));
-        const state = SURFACES.map(() => ({ scale: 1, transform: 0, viewport: false, current: -1 }));
+        const state = SURFACES.map(() => ({
+          width: 2,
+          height: HEIGHT,
+          scale: 1,
+          transform: 0,
+          viewport: false,
+          destination: undefined as [number, number] | undefined,
+          current: -1,
+        }));
         const say = (...messages: Uint8Array[]) => {
           const out = made.guest(...messages);
           expect(made.connection.failure).toBeUndefined();
@@ -350,6 +596,12 @@ describe('a compositor that has only the copies', () => {
                   : request('wp_viewporter.get_viewport', bound('wp_viewporter'), 500 + which, surface),
               );
               own.viewport = !own.viewport;
+              own.destination = undefined;
+              break;
+            case 'size':
+              if (!own.viewport) continue;
+              own.destination = [1 + (seed % 5), 1 + (seed % 21)];
+              say(request('wp_viewport.set_destination', 500 + which, ...own.destination));
               break;
             case 'in place':
               if (own.current < 0) continue;
@@ -359,11 +611,10 @@ describe('a compositor that has only the copies', () => {
           for (const { y, height, ofBuffer } of damages) {
             const path = ofBuffer ? 'wl_surface.damage_buffer' : 'wl_surface.damage';
             say(request(path, surface, 0, y, 100, height));
-            const certain = ofBuffer || (own.transform === 0 && !own.viewport);
-            const factor = ofBuffer ? 1 : own.scale;
-            const [from, to] = certain ? [y * factor, (y + height) * factor] : [0, height > 0 ? HEIGHT : 0];
-            for (let row = Math.max(from, 0); row < Math.min(to, HEIGHT); row++)
-              frame.fill(seed + row, row * STRIDE, (row + 1) * STRIDE);
+            const rows = ofBuffer
+              ? Array.from({ length: height }, (_, row) => y + row).filter((row) => row >= 0 && row < HEIGHT)
+              : touchedRows(own, [0, y, 100, height]);
+            for (const row of rows) frame.fill(seed + row, row * STRIDE, (row + 1) * STRIDE);
           }
           // All others showing this buffer see it change: they show this from now on, and do not know.
           source.set(frame, drawnOn * SIZE);
