@@ -95,6 +95,8 @@ const SYNC = requestNamed('wl_display.sync');
 const GLOBAL_REMOVE = eventNamed('wl_registry.global_remove');
 /** Compositors count their globals from 1. */
 const NO_GLOBAL = 0xffff_ffff;
+/** The last of the ids that are the compositor's to give, and it gives them in order. */
+const NO_OBJECT = 0xffff_ffff;
 const DELETE_ID = eventNamed('wl_display.delete_id');
 /** Of a message to a guest: its own buffers are small. */
 const MAX_ERROR_CHARACTERS = 512;
@@ -110,6 +112,12 @@ const displayError = (message: string, code = WL_DISPLAY_ERROR_IMPLEMENTATION, i
 /** The end of a global that never was: programs ignore it. */
 const goneGlobal = (registryId: number) =>
   encodeMessage(registryId, GLOBAL_REMOVE.opcode, GLOBAL_REMOVE.args, [NO_GLOBAL]);
+
+/**
+ * An event of an object that never was. libwayland ignores it, and so does wl-cross-domain-proxy. wayland-proxy-virtwl
+ * only logs errors, and at the end of a stream keeps its programs waiting: this makes it give them up.
+ */
+const eventOfNothing = encodeMessage(NO_OBJECT, 0, [], []);
 
 const noticeOf = ({ message, code, objectId }: WaylandError) => displayError(message, code, objectId);
 
@@ -182,15 +190,15 @@ export class WaylandConnection<B extends GuestBlob = GuestBlob> {
   }
 
   /**
-   * The last bytes for the guest when the compositor has gone: wl_display.error, where it has not been told already, and
-   * an event of its registry, because libwayland wakes no reader for an event of the display alone. Half an event of the
-   * compositor never went on.
+   * The last bytes for the guest when the compositor has gone: wl_display.error, where it has not been told already; an
+   * event of its registry, because libwayland wakes no reader for an event of the display alone; and an event of no
+   * object, for guests that take no error for the end. Half an event of the compositor never went on.
    */
   closing(message: string): Uint8Array {
     const isTold = this.#hostFailed || this.#failure !== undefined;
     const error = isTold ? EMPTY : displayError(message);
     const registry = this.#objects.firstOf('wl_registry');
-    return registry ? Buffer.concat([error, goneGlobal(registry.id)]) : error;
+    return Buffer.concat([error, registry ? goneGlobal(registry.id) : EMPTY, eventOfNothing]);
   }
 
   /** Returns what the connection fails of just now. */

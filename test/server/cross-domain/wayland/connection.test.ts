@@ -270,29 +270,33 @@ describe('object ids', () => {
 describe('the end', () => {
   /** What wakes a program whose reader does not see errors. */
   const wake = event('wl_registry.global_remove', REGISTRY, 0xffff_ffff);
+  /** Opcode 0 of object 0xffffffff: what ends a proxy that only logs errors. */
+  const nothing = unhex('ffffffff 00000800');
   const closing = (connection: WaylandConnection) =>
     Uint8Array.from(connection.closing('the compositor has gone'));
 
-  test('of the compositor is told to the guest, once, and wakes its reader', () => {
+  test('of the compositor is told to the guest, once, wakes its reader, and ends a proxy that takes no error for the end', () => {
     const { connection } = started();
     expect(closing(connection)).toEqual(
-      join(event('wl_display.error', 1, 1, 3, 'the compositor has gone'), wake),
+      join(event('wl_display.error', 1, 1, 3, 'the compositor has gone'), wake, nothing),
     );
     connection.fromHost(event('wl_display.error', 1, SURFACE, 2, 'no'), 0);
     expect(connection.hostFailed).toBe(true);
-    expect(closing(connection)).toEqual(wake);
+    expect(closing(connection)).toEqual(join(wake, nothing));
   });
 
-  test('that the guest has brought about wakes its reader, too', () => {
+  test('that the guest has brought about ends it in the same way', () => {
     const { connection, guest } = started();
     guest(unhex('39050000 00000800'));
     expect(connection.failure).toBeDefined();
-    expect(closing(connection)).toEqual(wake);
+    expect(closing(connection)).toEqual(join(wake, nothing));
   });
 
-  test('of a guest without a registry is the error alone', () => {
+  test('of a guest without a registry wakes no reader', () => {
     const connection = new WaylandConnection(OPEN_POLICY);
-    expect(closing(connection)).toEqual(event('wl_display.error', 1, 1, 3, 'the compositor has gone'));
+    expect(closing(connection)).toEqual(
+      join(event('wl_display.error', 1, 1, 3, 'the compositor has gone'), nothing),
+    );
   });
 
   test('half an event of the compositor is never begun', () => {
