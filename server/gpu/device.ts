@@ -15,7 +15,13 @@ import { Contexts, type GuestContext } from './contexts.ts';
 import { DisplayEvents } from './display-events.ts';
 import type { GpuFault } from './fault.ts';
 import { Fences } from './fences.ts';
-import { type GpuLimits, type LimitOption, MAX_BLOB_MEMORY, MAX_RESOURCE_MEMORY } from './limits.ts';
+import {
+  type GpuLimits,
+  HOST_VISIBLE_SIZE,
+  type LimitOption,
+  MAX_BLOB_MEMORY,
+  MAX_RESOURCE_MEMORY,
+} from './limits.ts';
 import {
   COMMAND_NAMES,
   CONFIG_BYTES_WITHOUT_BLOB_ALIGNMENT,
@@ -133,6 +139,13 @@ export class GpuDevice implements VirtioDevice {
       new Window(options.window, {
         maxBytes: limits.maxBlobBytes,
         onOverrun: (owner, bytes) => this.#endOf(owner, bytes),
+        onFull: (mappedBytes) =>
+          this.#log.write(
+            'info',
+            'full',
+            { mappedBytes, option: HOST_VISIBLE_SIZE },
+            'the window has no room for another blob as large as the last one: the driver of the guest will refuse it',
+          ),
       });
     this.#state = {
       memory,

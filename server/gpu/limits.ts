@@ -3,6 +3,7 @@
 /** The options of `serve` that set limits which users meet. */
 export const MAX_RESOURCE_MEMORY = '--max-resource-memory';
 export const MAX_BLOB_MEMORY = '--max-blob-memory';
+export const HOST_VISIBLE_SIZE = '--host-visible-size';
 export type LimitOption = typeof MAX_RESOURCE_MEMORY | typeof MAX_BLOB_MEMORY;
 
 export interface GpuLimits {

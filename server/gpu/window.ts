@@ -57,6 +57,8 @@ export interface WindowOptions<Owner> {
   readonly idleMs?: number;
   /** There were too many pages, and `owner` had the most: its blobs have lost theirs, `bytes` in all. */
   readonly onOverrun?: (owner: Owner, bytes: number) => void;
+  /** A blob was mapped, and there is no room for another one of its size: the guest's driver will refuse that itself. */
+  readonly onFull?: (mappedBytes: number) => void;
 }
 
 export class Window<Owner = GuestContext> {
@@ -133,6 +135,8 @@ export class Window<Owner = GuestContext> {
     this.#mapped.splice(index, 0, range);
     this.#mappedBytes += range.lengthBytes;
     if (initial) this.memory.write(offset, initial.subarray(0, sizeBytes));
+    if (this.memory.sizeBytes - this.#mappedBytes < range.lengthBytes)
+      this.#options.onFull?.(this.#mappedBytes);
   }
 
   /** Takes the range at `offset` from its blob. It reads as zeros when the job, if there is one, is done. */

@@ -277,6 +277,24 @@ describe('pages without a blob', () => {
   });
 });
 
+test('a window without room for another blob of the same size says so: the driver refuses that by itself', () => {
+  const full: number[] = [];
+  const window = new Window<string>(new FakeMemory(), {
+    maxBytes: pages * page,
+    onFull: (mappedBytes) => full.push(mappedBytes / page),
+  });
+  window.map(0, 6 * page, 'one');
+  window.map(6 * page, page, 'one');
+  expect(full).toEqual([]);
+  window.map(7 * page, 5 * page, 'one');
+  expect(full).toEqual([12]);
+  window.map(12 * page, 2 * page, 'one');
+  expect(full).toEqual([12]);
+  window.unmap(0);
+  window.map(0, 6 * page, 'one');
+  expect(full).toEqual([12, 14]);
+});
+
 describe('pages that are too many', () => {
   afterEach(() => {
     vi.useRealTimers();
