@@ -1,6 +1,6 @@
 /**
- * Checks who imports whom. Arrows point one way; `import type` counts. The table below is the house: a new room or
- * a new arrow is a decision, and is made here.
+ * Checks who imports whom. Arrows point one way, and never in a circle; `import type` counts. The table below is the
+ * house: a new room or a new arrow is a decision, and is made here.
  *
  *     npx tsx tools/check-rooms.ts
  */
@@ -222,11 +222,43 @@ function sourceFiles(folder: string): string[] {
     .filter((path) => !path.includes('/build/'));
 }
 
+/** What each file imports, as written, by its path. */
+export type Imports = ReadonlyMap<string, readonly string[]>;
+
+/** One way round each circle of files, which begins and ends with the same file. */
+export function circlesOf(imports: Imports): string[][] {
+  const circles: string[][] = [];
+  const finished = new Set<string>();
+  const path: string[] = [];
+  const visit = (file: string): void => {
+    const at = path.indexOf(file);
+    if (at >= 0) {
+      circles.push([...path.slice(at), file]);
+      return;
+    }
+    if (finished.has(file)) return;
+    path.push(file);
+    for (const specifier of imports.get(file) ?? []) {
+      if (specifier.startsWith('.')) visit(normalize(join(dirname(file), specifier)));
+    }
+    path.pop();
+    finished.add(file);
+  };
+  for (const file of imports.keys()) visit(file);
+  return circles;
+}
+
 export function checkRooms(): Violation[] {
   const files = ['pci', 'native', 'server', 'test', 'tools'].flatMap(sourceFiles);
-  return files.flatMap((file) =>
-    importsOf(readFileSync(join(root, file), 'utf8')).flatMap((specifier) => judge(file, specifier) ?? []),
-  );
+  const imports = new Map(files.map((file) => [file, importsOf(readFileSync(join(root, file), 'utf8'))]));
+  return [
+    ...[...imports].flatMap(([file, specifiers]) => specifiers.flatMap((one) => judge(file, one) ?? [])),
+    ...circlesOf(imports).map((circle) => ({
+      file: circle[0] as string,
+      imported: circle[1] as string,
+      reason: `it is a circle: ${circle.join(' -> ')}`,
+    })),
+  ];
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -5,9 +5,7 @@ import { bodyLimit } from 'hono/body-limit';
 import type { Screen } from '../displays/screen.ts';
 import { ViewingError } from '../displays/viewing/error.ts';
 import type { CaptureOptions, ViewerCounters } from '../displays/viewing/messages.ts';
-import type { Viewing } from '../displays/viewing/viewing.ts';
 import { BAD_REQUEST, BUSY, json, NO_DISPLAY, TOO_LARGE } from './answers.ts';
-import type { ApiInput } from './input.ts';
 import { addInputRoutes } from './input-routes.ts';
 import { MAX_BODY_BYTES, MAX_SCREENSHOTS } from './limits.ts';
 import { Ongoing } from './ongoing.ts';
@@ -23,18 +21,8 @@ import {
   screenshotHeaders,
   screenshotQuery,
 } from './schemas.ts';
+import type { ApiSource } from './source.ts';
 import { addWatchRoutes } from './watch-routes.ts';
-
-/** What the API shows and changes. */
-export interface ApiSource {
-  readonly version: string;
-  readonly screens: readonly Screen[];
-  readonly viewing: Viewing;
-  readonly input: ApiInput;
-  info(): Omit<z.infer<typeof infoSchema>, 'viewers'>;
-  /** Prometheus text. */
-  metrics(): Promise<string>;
-}
 
 const infoRoute = createRoute({
   method: 'get',

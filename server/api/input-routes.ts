@@ -1,7 +1,6 @@
 /** The routes that type, point and touch. */
 import { createRoute, type OpenAPIHono } from '@hono/zod-openapi';
 import { BAD_REQUEST, json, TOO_LARGE } from './answers.ts';
-import type { ApiSource } from './app.ts';
 import { InputCalls } from './input.ts';
 import {
   keysRequestSchema,
@@ -12,6 +11,7 @@ import {
 import type { Ongoing } from './ongoing.ts';
 import { Problem } from './problem.ts';
 import { errorSchema } from './schemas.ts';
+import type { ApiSource } from './source.ts';
 
 const ANSWERS = {
   204: { description: 'The guest has taken all of it; nothing is pressed any more' },

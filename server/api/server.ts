@@ -3,8 +3,8 @@ import { createServer, type RequestListener } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ViewerCounters } from '../displays/viewing/messages.ts';
 import { listenOn } from '../sockets.ts';
-import type { ApiSource } from './app.ts';
 import type { MetricsSource } from './metrics.ts';
+import type { ApiSource } from './source.ts';
 
 /** What the program offers to the API: data, read when somebody asks. */
 export interface ApiOptions extends Omit<ApiSource, 'metrics'> {

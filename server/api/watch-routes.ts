@@ -1,12 +1,12 @@
 /** The routes that wait for displays, and tell what changes on them. */
 import { createRoute, type OpenAPIHono, z } from '@hono/zod-openapi';
 import { BAD_REQUEST, BUSY, json, NO_DISPLAY } from './answers.ts';
-import type { ApiSource } from './app.ts';
 import { changeStream } from './changes.ts';
 import { MAX_CHANGE_READERS, MAX_WAITS } from './limits.ts';
 import type { Ongoing } from './ongoing.ts';
 import { Places } from './problem.ts';
 import { changesQuery, displayParams, errorSchema, waitQuery, waitResultSchema } from './schemas.ts';
+import type { ApiSource } from './source.ts';
 import { waitFor } from './wait.ts';
 
 const waitRoute = createRoute({

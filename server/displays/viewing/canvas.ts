@@ -8,6 +8,7 @@ import { diffTiles, findScroll, Mapping } from '../../../native/index.ts';
 import { blendCursor, type CursorState } from '../cursor.ts';
 import { BYTES_PER_PIXEL, type PixelOrder, type Rect } from '../display.ts';
 import type { Mode } from '../mode.ts';
+import type { Follower, Moved } from './follower.ts';
 import { FrameLock } from './frame-lock.ts';
 import type { DisplayNews, FrameInfo } from './messages.ts';
 import { SharedDamage, TILE, TileSet } from './tiles.ts';
@@ -15,31 +16,9 @@ import { SharedDamage, TILE, TileSet } from './tiles.ts';
 const TILE_BYTES = { widthBytes: TILE * BYTES_PER_PIXEL, rows: TILE };
 const BLACK_ORDER: PixelOrder = { b: 0, g: 1, r: 2, a: -1 };
 
-/** A part of the picture that was `down` pixels above (or, if that is negative, below), as by scrolling. */
-export interface Moved {
-  readonly to: Rect;
-  readonly down: number;
-}
-
 /** Less is not worth looking for where it came from, in pixels and in rows. */
 const MIN_MOVED_PIXELS = 64 * 64;
 const MIN_MOVED_ROWS = 16;
-
-/** Somebody who follows a canvas. Called when it has happened; look at the canvas for the rest. */
-export interface Follower {
-  /** Whether it could use a change now. One that cannot calls `absorb` when it can. */
-  readonly isWaiting: boolean;
-  /**
-   * These tiles are different; the set is the canvas's and changes later. With `moved`, what is in its rectangle now was
-   * elsewhere before.
-   */
-  changed(tiles: TileSet, moved?: Moved): void;
-  /** Whether it has a use for `moved`, which costs time to find out. */
-  readonly usesMoves?: boolean;
-  /** The picture has another size, and all of it is new. */
-  resized(): void;
-  cursorChanged(image: boolean): void;
-}
 
 export class Canvas {
   readonly index: number;

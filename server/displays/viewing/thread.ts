@@ -10,9 +10,9 @@ import type { Log } from '../../log.ts';
 import type { Address } from '../../sockets.ts';
 import type { CursorState } from '../cursor.ts';
 import type { Rect } from '../display.ts';
-import type { KeyboardKnowledge } from '../vnc/keys.ts';
-import { Canvas, type Follower } from './canvas.ts';
+import { Canvas } from './canvas.ts';
 import { ViewingError } from './error.ts';
+import type { Follower } from './follower.ts';
 import type {
   Answers,
   Calls,
@@ -26,6 +26,7 @@ import type {
   ViewerCounters,
 } from './messages.ts';
 import { capture, hash } from './picture.ts';
+import type { InputClient, KeyboardKnowledge, Listener, Listeners, Stage } from './stage.ts';
 
 /** Canvases look at what was flushed at most this often: faster than any viewer, and not as often as a guest can flush. */
 const MIN_LOOK_INTERVAL_MS = 1000 / 120;
@@ -33,38 +34,6 @@ const MIN_LOOK_INTERVAL_MS = 1000 / 120;
 const UNWATCH_AFTER_MS = 5000;
 /** What one viewer may have told us that the device thread has not taken yet. */
 const MAX_WAITING_EVENTS = 256;
-
-/** Somebody whose keys and pointer reach the guest. */
-export interface InputClient {
-  /** False: wait for `onRoom` before you read more from who sends this. */
-  send(event: InputEvent): boolean;
-  close(): void;
-}
-
-/** What a listener for viewers needs of the thread. */
-export interface Stage {
-  readonly log: Log;
-  readonly displays: number;
-  /** What people can do with the guest. */
-  readonly input: InputNews;
-  readonly keyboard: KeyboardKnowledge;
-  /** Changed by those who are counted. */
-  readonly counters: ViewerCounters;
-  /** Keeps a display's canvas up to date until the function returned is called. Resolves when it is. */
-  look(display: number): Promise<{ canvas: Canvas; leave: () => void }>;
-  /** What displays are like now, also those that nobody looks at. */
-  summarize(): Promise<readonly DisplaySummary[]>;
-  openInput(name: string, onRoom: () => void): InputClient;
-  onInputNews(listener: () => void): () => void;
-  /** Asks the guest for another size. */
-  resize(display: number, width: number, height: number): void;
-}
-
-/** Something viewers connect to. */
-export interface Listener {
-  readonly address: Address;
-  close(): Promise<void>;
-}
 
 interface Watched {
   canvas: Canvas | undefined;
@@ -91,6 +60,7 @@ export class ViewingThread implements Stage {
   };
   readonly #port: Port<ToViewing, FromViewing>;
   readonly #watched: Watched[];
+  readonly #openListener: Listeners;
   readonly #listeners: Listener[] = [];
   readonly #inputListeners = new Set<() => void>();
   readonly #clients = new Map<number, WaitingInput>();
@@ -109,8 +79,9 @@ export class ViewingThread implements Stage {
   #look: NodeJS.Timeout | undefined;
   #isClosed = false;
 
-  constructor(port: Port<ToViewing, FromViewing>, displays: number) {
+  constructor(port: Port<ToViewing, FromViewing>, displays: number, listeners: Listeners) {
     this.#port = port;
+    this.#openListener = listeners;
     this.displays = displays;
     this.#watched = Array.from({ length: displays }, () => ({
       canvas: undefined,
@@ -306,7 +277,7 @@ export class ViewingThread implements Stage {
   }
 
   async #listen(options: ListenOptions): Promise<Address> {
-    const listener = await openListener(this, options);
+    const listener = await this.#openListener(this, options);
     if (this.#isClosed) await listener.close();
     this.#listeners.push(listener);
     return listener.address;
@@ -365,15 +336,3 @@ const plain = (fields: object): Record<string, unknown> =>
   Object.fromEntries(
     Object.entries(fields).map(([key, value]) => [key, value instanceof Error ? value.message : value]),
   );
-
-/** What is not asked for is not loaded. */
-async function openListener(stage: Stage, options: ListenOptions): Promise<Listener> {
-  switch (options.kind) {
-    case 'vnc':
-      return await (await import('../vnc/server.ts')).listenVnc(stage, options);
-    case 'web':
-      return await (await import('../web/server.ts')).listenWeb(stage, options);
-    default:
-      return options satisfies never;
-  }
-}

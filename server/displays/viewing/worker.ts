@@ -1,6 +1,7 @@
-/** The first file of the viewing thread's worker. */
+/** The first file of the viewing thread's worker: it puts the thread and its listeners together. */
 import { parentPort, workerData } from 'node:worker_threads';
 import { scheduleInBackground } from '../../../native/index.ts';
+import { openListener } from './listeners.ts';
 import type { FromViewing, Port, ToViewing } from './messages.ts';
 import { ViewingThread } from './thread.ts';
 
@@ -12,4 +13,8 @@ try {
 } catch {
   // A sandbox without that call: viewers then compete with the device.
 }
-new ViewingThread(parentPort as Port<ToViewing, FromViewing>, (workerData as { displays: number }).displays);
+new ViewingThread(
+  parentPort as Port<ToViewing, FromViewing>,
+  (workerData as { displays: number }).displays,
+  openListener,
+);

@@ -5,14 +5,7 @@
  */
 import type { Stroke } from '../../input/layouts.ts';
 import type { KeyboardLeds } from '../viewing/messages.ts';
-
-/** What is known of the guest's keyboard. */
-export interface KeyboardKnowledge {
-  /** The evdev code of an XT scancode as QEMU's extended key event has it. */
-  codeOfScancode(scancode: number): number | undefined;
-  /** How an X11 keysym is typed. */
-  strokeOfKeysym(keysym: number): Stroke | undefined;
-}
+import type { KeyboardKnowledge } from '../viewing/stage.ts';
 
 export interface KeyChange {
   readonly code: number;

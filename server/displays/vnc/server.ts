@@ -5,7 +5,7 @@ import { createSecureContext, type SecureContext } from 'node:tls';
 import { RateLimitedLog } from '../../log.ts';
 import { listenOn } from '../../sockets.ts';
 import type { VncOptions } from '../viewing/messages.ts';
-import type { Listener, Stage } from '../viewing/thread.ts';
+import type { Listener, Stage } from '../viewing/stage.ts';
 import { VncSession } from './session.ts';
 import { PasswordGate } from './vnc-auth.ts';
 

@@ -5,7 +5,7 @@
 import type { Duplex } from 'node:stream';
 import type { Rect } from '../display.ts';
 import { assertMode } from '../timing.ts';
-import type { InputClient, Stage } from '../viewing/thread.ts';
+import type { InputClient, Stage } from '../viewing/stage.ts';
 import { KeyTranslator } from './keys.ts';
 import { logIn, type Security } from './login.ts';
 import {

@@ -5,7 +5,8 @@
  */
 import type { Rect } from '../display.ts';
 import { contains, intersection, union } from '../rects.ts';
-import type { Canvas, Follower, Moved } from '../viewing/canvas.ts';
+import type { Canvas } from '../viewing/canvas.ts';
+import type { Follower, Moved } from '../viewing/follower.ts';
 import type { KeyboardLeds } from '../viewing/messages.ts';
 import { TILE, TileSet } from '../viewing/tiles.ts';
 import { rectHeader } from './encodings/encoder.ts';

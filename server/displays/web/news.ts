@@ -5,7 +5,7 @@
  */
 import type { WebSocket } from 'ws';
 import type { InputNews } from '../viewing/messages.ts';
-import type { Stage } from '../viewing/thread.ts';
+import type { Stage } from '../viewing/stage.ts';
 
 /** The subprotocol of pages that understand news; others have `binary`, and get none. */
 export const NEWS_PROTOCOL = 'vfio-user-gpu';

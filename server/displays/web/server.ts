@@ -18,7 +18,7 @@ import { type WebSocket, WebSocketServer } from 'ws';
 import { RateLimitedLog } from '../../log.ts';
 import { type Address, listenOn } from '../../sockets.ts';
 import type { DisplaySummary, WebOptions } from '../viewing/messages.ts';
-import type { Listener, Stage } from '../viewing/thread.ts';
+import type { Listener, Stage } from '../viewing/stage.ts';
 import { VncSession } from '../vnc/session.ts';
 import { type Access, accessOf, isOwnHost, isOwnOrigin, roleOf, tokenCookie } from './access.ts';
 import { type Asset, type Assets, readAssets } from './assets.ts';
