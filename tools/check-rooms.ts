@@ -97,7 +97,7 @@ export const ROOMS: readonly Room[] = [
     files: 'server/backends/',
     may: [
       'server/backends/',
-      'server/gpu/backend.ts',
+      'server/gpu/contracts/',
       'server/gpu/fault.ts',
       'server/gpu/protocol.ts',
       'server/displays/display.ts',
@@ -111,7 +111,7 @@ export const ROOMS: readonly Room[] = [
     files: 'server/cross-domain/',
     may: [
       'server/cross-domain/',
-      'server/gpu/backend.ts',
+      'server/gpu/contracts/',
       'server/gpu/fault.ts',
       'server/gpu/protocol.ts',
       'server/wire.ts',

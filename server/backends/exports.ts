@@ -23,7 +23,7 @@ import {
   seals,
   syncDmaBuf,
 } from '../../native/index.ts';
-import type { LentFd, MadeExport } from '../gpu/backend.ts';
+import type { LentFd, MadeExport } from '../gpu/contracts/exports.ts';
 
 /** Pages of the guest. A host with larger pages refuses some udmabufs, which then become copies. */
 const PAGE_BYTES = 4096;

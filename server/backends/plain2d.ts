@@ -3,7 +3,8 @@ import { type GuestAddressSpace, gather } from '../../native/index.ts';
 import type { PixelSource, Rect, Rows } from '../displays/display.ts';
 import { linearPixels } from '../displays/frame.ts';
 import { PixelMemory } from '../displays/pixel-memory.ts';
-import { type Backend2d, type Backing, backingLength, type Image } from '../gpu/backend.ts';
+import type { Backend2d, Image } from '../gpu/contracts/backend2d.ts';
+import { type Backing, backingLength } from '../gpu/contracts/backing.ts';
 import { BYTES_PER_PIXEL } from '../gpu/protocol.ts';
 
 class MemfdImage implements Image {

@@ -12,7 +12,7 @@ import {
   punchHole,
 } from '../../native/index.ts';
 import type { PixelSource } from '../displays/display.ts';
-import type { Job, WindowMemory } from '../gpu/backend.ts';
+import type { Job, WindowMemory } from '../gpu/contracts/window-memory.ts';
 
 /** Clearing less takes less time than telling somebody else to. */
 const CLEAR_AT_ONCE_BYTES = 64 * 1024;

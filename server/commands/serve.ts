@@ -8,7 +8,7 @@ import type { CrossDomainOptions } from '../cross-domain/component.ts';
 import type { SentBlob } from '../cross-domain/context.ts';
 import { seatInput } from '../displays/viewing/seat-input.ts';
 import { Viewing } from '../displays/viewing/viewing.ts';
-import type { Component, ContextHost } from '../gpu/backend.ts';
+import type { Component, ContextHost } from '../gpu/contracts/context.ts';
 import { GpuServer } from '../gpu-server.ts';
 import { InputServer } from '../input-server.ts';
 import type { Log } from '../log.ts';

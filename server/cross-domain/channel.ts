@@ -10,7 +10,7 @@ import {
   WOULD_BLOCK,
   WRITABLE,
 } from '../../native/index.ts';
-import type { LentFd } from '../gpu/backend.ts';
+import type { LentFd } from '../gpu/contracts/exports.ts';
 
 /** What the other side has not taken; more, and the connection is given up. */
 const MAX_UNSENT_BYTES = 16 * 2 ** 20;

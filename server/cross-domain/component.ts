@@ -1,5 +1,6 @@
 /** The cross-domain kind of context, as the device offers it. */
-import { type Component, type Context, type ContextHost, type Counters, sumOf } from '../gpu/backend.ts';
+import type { Component, Context, ContextHost } from '../gpu/contracts/context.ts';
+import { type Counters, sumOf } from '../gpu/contracts/counters.ts';
 import { type Log, RateLimitedLog, SILENT_LOG } from '../log.ts';
 import { encode } from '../wire.ts';
 import { CrossDomainContext, type Shared, type WaylandChannel } from './context.ts';

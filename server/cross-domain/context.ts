@@ -5,14 +5,9 @@
  */
 import { closeSync } from 'node:fs';
 import { createPipe } from '../../native/index.ts';
-import type {
-  AttachedResource,
-  Context,
-  ContextBlob,
-  ContextHost,
-  Counters,
-  LentFd,
-} from '../gpu/backend.ts';
+import type { AttachedResource, Context, ContextBlob, ContextHost } from '../gpu/contracts/context.ts';
+import type { Counters } from '../gpu/contracts/counters.ts';
+import type { LentFd } from '../gpu/contracts/exports.ts';
 import { GpuFault } from '../gpu/fault.ts';
 import { VIRTIO_GPU_MAP_CACHE_CACHED, VIRTIO_GPU_RESP_ERR_UNSPEC } from '../gpu/protocol.ts';
 import { type Codec, encode, viewOf } from '../wire.ts';

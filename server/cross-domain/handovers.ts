@@ -3,7 +3,8 @@
  * kept as long as its memory stays where it is. A resource may be detached and attached in between as often as the
  * guest likes.
  */
-import type { AttachedResource, LentFd, MemoryExport } from '../gpu/backend.ts';
+import type { AttachedResource } from '../gpu/contracts/context.ts';
+import type { LentFd, MemoryExport } from '../gpu/contracts/exports.ts';
 
 /** Memory that the guest has given up and others still hold, in bytes and in exports, of which each has a descriptor. */
 const MAX_ORPHANED_BYTES = 256 * 2 ** 20;

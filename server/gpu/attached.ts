@@ -1,6 +1,7 @@
 /** Resources as the contexts they are attached to see them: bytes, and descriptors for others. */
 import type { GuestMemory } from '../../pci/index.ts';
-import type { AttachedResource, Exports, MadeExport, MemoryExport } from './backend.ts';
+import type { AttachedResource } from './contracts/context.ts';
+import type { Exports, MadeExport, MemoryExport } from './contracts/exports.ts';
 import { GpuFault } from './fault.ts';
 import { type GuestBytes, guestBytes } from './guest-bytes.ts';
 import { VIRTIO_GPU_RESP_ERR_UNSPEC } from './protocol.ts';

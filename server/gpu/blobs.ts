@@ -1,6 +1,7 @@
 /** Commands on blobs, contexts and capability sets: one short function each, by the rules of `execute.ts`. */
-import type { Job } from './backend.ts';
+
 import { OK, type Response } from './codec.ts';
+import type { Job } from './contracts/window-memory.ts';
 import { GpuFault } from './fault.ts';
 import { MIN_SCANOUT_SIZE } from './limits.ts';
 import {

@@ -5,7 +5,7 @@
 
 import type { Of } from '../wire.ts';
 import { encode, viewOf } from '../wire.ts';
-import type { Backing } from './backend.ts';
+import type { Backing } from './contracts/backing.ts';
 import { GpuFault } from './fault.ts';
 import {
   attachBacking,

@@ -1,7 +1,9 @@
 /** The guest's contexts: who has which id, what is attached to whom, and what their blobs cost. */
 import { attachedResource, type Memories } from './attached.ts';
-import { type Component, type Context, type ContextBlob, type Counters, sumOf } from './backend.ts';
+import type { Component, Context, ContextBlob } from './contracts/context.ts';
+import { type Counters, sumOf } from './contracts/counters.ts';
 import { GpuFault } from './fault.ts';
+import type { GuestContext } from './guest-context.ts';
 import { type GpuLimits, MAX_BLOB_MEMORY } from './limits.ts';
 import {
   VIRTIO_GPU_MAX_RINGS,
@@ -12,18 +14,6 @@ import {
 } from './protocol.ts';
 import { Quota } from './quota.ts';
 import type { Resource } from './resources.ts';
-
-export interface GuestContext {
-  readonly id: number;
-  /** What the guest calls it; printable. */
-  readonly name: string;
-  readonly context: Context;
-  /** Undefined for a context of no kind. */
-  readonly component: Component | undefined;
-  readonly attached: Set<number>;
-  /** Its blobs had too many pages: it gets no more of them. */
-  isOver: boolean;
-}
 
 export interface ContextsOptions {
   readonly memories: Memories;

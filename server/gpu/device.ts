@@ -10,11 +10,16 @@ import {
 import type { Display } from '../displays/display.ts';
 import { type Log, RateLimitedLog } from '../log.ts';
 import { viewOf } from '../wire.ts';
-import type { Backend2d, Component, Counters, Exports, WindowMemory } from './backend.ts';
-import { Contexts, type GuestContext } from './contexts.ts';
+import { Contexts } from './contexts.ts';
+import type { Backend2d } from './contracts/backend2d.ts';
+import type { Component } from './contracts/context.ts';
+import type { Counters } from './contracts/counters.ts';
+import type { Exports } from './contracts/exports.ts';
+import type { WindowMemory } from './contracts/window-memory.ts';
 import { DisplayEvents } from './display-events.ts';
 import type { GpuFault } from './fault.ts';
 import { Fences } from './fences.ts';
+import type { GuestContext } from './guest-context.ts';
 import {
   type GpuLimits,
   HOST_VISIBLE_SIZE,

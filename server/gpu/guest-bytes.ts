@@ -1,6 +1,6 @@
 /** Guest pages of a resource as a run of bytes, for the few that contexts write and read; pixels go by native code. */
 import type { GuestMemory } from '../../pci/index.ts';
-import { type Backing, backingLength } from './backend.ts';
+import { type Backing, backingLength } from './contracts/backing.ts';
 import { firstEndAfter } from './ranges.ts';
 
 export interface GuestBytes {

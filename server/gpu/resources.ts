@@ -1,8 +1,10 @@
 /** The table of resources: who has which id, and what that costs the host. */
 import type { PixelOrder } from '../displays/display.ts';
-import { type Backend2d, type Backing, backingLength, type ContextBlob, type Image } from './backend.ts';
-import type { GuestContext } from './contexts.ts';
+import type { Backend2d, Image } from './contracts/backend2d.ts';
+import { type Backing, backingLength } from './contracts/backing.ts';
+import type { ContextBlob } from './contracts/context.ts';
 import { GpuFault } from './fault.ts';
+import type { GuestContext } from './guest-context.ts';
 import type { GpuLimits } from './limits.ts';
 import {
   BYTES_PER_PIXEL,

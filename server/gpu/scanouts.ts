@@ -1,7 +1,7 @@
 /** Which part of which resource each display shows, and the cursors over them. */
 import type { Display, Picture, PixelOrder, PixelSource, Rect } from '../displays/display.ts';
 import { intersection } from '../displays/rects.ts';
-import type { Backend2d } from './backend.ts';
+import type { Backend2d } from './contracts/backend2d.ts';
 import { GpuFault } from './fault.ts';
 import { MAX_CURSOR_SIZE, MIN_CURSOR_SIZE } from './limits.ts';
 import { BYTES_PER_PIXEL, VIRTIO_GPU_RESP_ERR_INVALID_SCANOUT_ID } from './protocol.ts';

@@ -1,9 +1,11 @@
 /** What all commands share: the state they work on, and a few words. */
 import type { GuestMemory } from '../../pci/index.ts';
 import type { Rect } from '../displays/display.ts';
-import type { Backend2d, Backing, Job } from './backend.ts';
 import type { ControlCommand, Response } from './codec.ts';
 import type { Contexts } from './contexts.ts';
+import type { Backend2d } from './contracts/backend2d.ts';
+import type { Backing } from './contracts/backing.ts';
+import type { Job } from './contracts/window-memory.ts';
 import type { DisplayEvents } from './display-events.ts';
 import { GpuFault } from './fault.ts';
 import type { GpuLimits } from './limits.ts';

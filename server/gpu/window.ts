@@ -10,9 +10,9 @@
  * guest makes pages by writing, which nobody is told of, so they are counted: when a blob is to be made, and by a timer
  * for as long as somebody could write. The timer comes the sooner, the less is left.
  */
-import type { Job, WindowMemory } from './backend.ts';
-import type { GuestContext } from './contexts.ts';
+import type { Job, WindowMemory } from './contracts/window-memory.ts';
 import { GpuFault } from './fault.ts';
+import type { GuestContext } from './guest-context.ts';
 import { MAX_BLOB_MEMORY } from './limits.ts';
 import {
   VIRTIO_GPU_RESP_ERR_INVALID_PARAMETER,

@@ -3,7 +3,7 @@
  * component and, where it can, a way to get a blob.
  */
 import { describe, expect, test } from 'vitest';
-import type { Component, Context } from '../../server/gpu/backend.ts';
+import type { Component, Context } from '../../server/gpu/contracts/context.ts';
 import { GpuFault } from '../../server/gpu/fault.ts';
 import { fakeResource } from '../support/fake-resource.ts';
 

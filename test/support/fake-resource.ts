@@ -1,4 +1,4 @@
-import type { AttachedResource } from '../../server/gpu/backend.ts';
+import type { AttachedResource } from '../../server/gpu/contracts/context.ts';
 import { GpuFault } from '../../server/gpu/fault.ts';
 
 /** Memory as the device shows it to contexts. */

@@ -5,7 +5,7 @@ import { Plain2d } from '../../server/backends/plain2d.ts';
 import { MemfdWindow } from '../../server/backends/window-memory.ts';
 import type { Mode } from '../../server/displays/mode.ts';
 import { Screen, type Snapshot } from '../../server/displays/screen.ts';
-import type { Component } from '../../server/gpu/backend.ts';
+import type { Component } from '../../server/gpu/contracts/context.ts';
 import { GpuDevice } from '../../server/gpu/device.ts';
 import { DEFAULT_LIMITS, type GpuLimits } from '../../server/gpu/limits.ts';
 import { type Log, SILENT_LOG } from '../../server/log.ts';

@@ -19,7 +19,8 @@ import {
 } from '../../server/cross-domain/context.ts';
 import { describe as inWords } from '../../server/cross-domain/describe.ts';
 import { LingeringPipes } from '../../server/cross-domain/pipes.ts';
-import type { AttachedResource, MemoryExport } from '../../server/gpu/backend.ts';
+import type { AttachedResource } from '../../server/gpu/contracts/context.ts';
+import type { MemoryExport } from '../../server/gpu/contracts/exports.ts';
 import { fakeResource } from './fake-resource.ts';
 
 export const QUERY = 11;

@@ -8,7 +8,7 @@ import type {
   Context,
   ContextBlob,
   ContextHost,
-} from '../../server/gpu/backend.ts';
+} from '../../server/gpu/contracts/context.ts';
 import { GpuFault } from '../../server/gpu/fault.ts';
 
 /** Command streams that begin with this word are refused. */

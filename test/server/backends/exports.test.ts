@@ -25,7 +25,7 @@ import {
   socketPair,
 } from '../../../native/index.ts';
 import { Exporter } from '../../../server/backends/exports.ts';
-import type { MadeExport } from '../../../server/gpu/backend.ts';
+import type { MadeExport } from '../../../server/gpu/contracts/exports.ts';
 import { forTest, openFds, runNode, temporaryFolder } from '../../native/support.ts';
 
 const page = 4096;

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { CrossDomain } from '../../../server/cross-domain/component.ts';
-import type { Context } from '../../../server/gpu/backend.ts';
+import type { Context } from '../../../server/gpu/contracts/context.ts';
 import { componentContract } from '../../contract/component.ts';
 import { fakeResource } from '../../support/fake-resource.ts';
 import { CHANNEL, command as guestCommand, QUERY, words } from '../../support/guest-channel.ts';

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { Handovers } from '../../../server/cross-domain/handovers.ts';
-import type { AttachedResource } from '../../../server/gpu/backend.ts';
+import type { AttachedResource } from '../../../server/gpu/contracts/context.ts';
 import { fakeResource } from '../../support/fake-resource.ts';
 
 const MiB = 2 ** 20;

@@ -3,7 +3,7 @@ import { fstatSync, readSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { Mapping } from '../../../native/index.ts';
 import { CrossDomain } from '../../../server/cross-domain/component.ts';
-import type { MemoryExport } from '../../../server/gpu/backend.ts';
+import type { MemoryExport } from '../../../server/gpu/contracts/exports.ts';
 import { openFds } from '../../support/fake-client.ts';
 import {
   CONTEXT_ID,

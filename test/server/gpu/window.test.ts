@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { MemfdWindow } from '../../../server/backends/window-memory.ts';
-import type { Job, WindowMemory } from '../../../server/gpu/backend.ts';
+import type { Job, WindowMemory } from '../../../server/gpu/contracts/window-memory.ts';
 import { endOf, overlap, type Range, RangeSet } from '../../../server/gpu/ranges.ts';
 import { Window } from '../../../server/gpu/window.ts';
 
