@@ -152,6 +152,11 @@ export const ROOMS: readonly Room[] = [
     files: 'server/function-server.ts',
     may: ['server/host/', 'server/vfio-user/', 'server/log.ts', 'pci/'],
   },
+  {
+    files: 'server/pci-server.ts',
+    may: ['server/host/', 'server/vfio-user/', 'server/log.ts', 'pci/'],
+  },
+  { files: 'server/vfio-user.ts', may: ['server/', 'native/'] },
   { files: 'server/input-server.ts', may: ['server/function-server.ts', 'server/input/', 'server/log.ts'] },
   { files: 'server/gpu-server.ts', may: ['server/', 'pci/', 'native/', 'node:'] },
   { files: 'server/index.ts', may: ['server/'] },
@@ -169,6 +174,7 @@ const NEVER_IMPORTED: readonly { readonly files: string; readonly except: readon
   { files: 'server/main.ts', except: [] },
   { files: 'server/commands/', except: ['server/main.ts', 'server/commands/', 'test/'] },
   { files: 'server/gpu-server.ts', except: ['server/commands/', 'server/index.ts', 'test/', 'tools/'] },
+  { files: 'server/vfio-user.ts', except: ['test/'] },
   { files: 'test/', except: ['test/', 'tools/'] },
   { files: 'tools/', except: ['test/', 'tools/'] },
 ];

@@ -9,7 +9,7 @@ import {
   VIRTIO_PCI_CAP_NOTIFY_CFG,
   VIRTIO_PCI_CAP_PCI_CFG,
   VIRTIO_PCI_CAP_SHARED_MEMORY_CFG,
-} from '../../pci/index.ts';
+} from '../../pci/capabilities.ts';
 import type { InspectConfig } from '../cli.ts';
 import { IRQ_NAMES, REGION_CONFIG, REGION_NAMES } from '../host/contract.ts';
 import { VfioUserClient } from '../vfio-user/client.ts';

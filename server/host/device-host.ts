@@ -4,7 +4,8 @@
  */
 import { closeSync, readSync, writeSync } from 'node:fs';
 import { createEventfd, drainEventfd, READABLE, Watch } from '../../native/index.ts';
-import { doorbellRange, type PciFunction, REGISTER_BAR, type WorkBudget } from '../../pci/index.ts';
+import type { PciFunction, WorkBudget } from '../../pci/index.ts';
+import { doorbellRange, REGISTER_BAR } from '../../pci/virtio/transport.ts';
 import {
   type DeviceHost,
   type DmaWindow,

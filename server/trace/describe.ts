@@ -3,13 +3,12 @@
  * tells where the virtio structures lie.
  */
 import {
-  commonConfigRegisters,
-  initialCommonState,
   VIRTIO_PCI_CAP_COMMON_CFG,
   VIRTIO_PCI_CAP_DEVICE_CFG,
   VIRTIO_PCI_CAP_ISR_CFG,
   VIRTIO_PCI_CAP_NOTIFY_CFG,
-} from '../../pci/index.ts';
+} from '../../pci/capabilities.ts';
+import { commonConfigRegisters, initialCommonState } from '../../pci/virtio/common-config.ts';
 import { IRQ_NAMES, REGION_CONFIG, REGION_NAMES } from '../host/contract.ts';
 import {
   DEVICE_FEATURE,

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { nextStatus, RegisterBlock } from '../../../pci/index.ts';
+import { RegisterBlock } from '../../../pci/index.ts';
+import { nextStatus } from '../../../pci/virtio/common-config.ts';
 import { ECHO_DEPENDENT_FEATURE, ECHO_FEATURE, EchoDevice } from '../../support/echo-device.ts';
 import type { FakeDriver } from '../../support/fake-driver.ts';
 import { powerOn } from '../../support/power-on.ts';

@@ -1,15 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { type Chain, QueueBroken } from '../../../pci/index.ts';
 import {
-  type Chain,
   MAX_SEGMENTS,
-  passesEvent,
-  QueueBroken,
-  SplitQueue,
   VIRTQ_DESC_F_INDIRECT,
   VIRTQ_DESC_F_NEXT,
   VIRTQ_DESC_F_WRITE,
-} from '../../../pci/index.ts';
+} from '../../../pci/virtio/chain.ts';
+import { passesEvent, SplitQueue } from '../../../pci/virtio/queue.ts';
 import { type Descriptor, FakeQueue } from '../../support/fake-driver.ts';
 import { FlatMemory } from '../../support/flat-memory.ts';
 
