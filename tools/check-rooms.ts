@@ -165,6 +165,7 @@ export const ROOMS: readonly Room[] = [
     may: ['server/', 'pci/', 'native/', 'node:', '@modelcontextprotocol/sdk/', 'sharp', 'zod'],
   },
   { files: 'server/main.ts', may: ['server/', 'node:'] },
+  { files: 'examples/', may: ['vfio-user-gpu/pci', 'vfio-user-gpu/vfio-user', 'node:'] },
   { files: 'test/', may: ['*'] },
   { files: 'tools/', may: ['*'] },
 ];
@@ -175,6 +176,7 @@ const NEVER_IMPORTED: readonly { readonly files: string; readonly except: readon
   { files: 'server/commands/', except: ['server/main.ts', 'server/commands/', 'test/'] },
   { files: 'server/gpu-server.ts', except: ['server/commands/', 'server/index.ts', 'test/', 'tools/'] },
   { files: 'server/vfio-user.ts', except: ['test/'] },
+  { files: 'examples/', except: [] },
   { files: 'test/', except: ['test/', 'tools/'] },
   { files: 'tools/', except: ['test/', 'tools/'] },
 ];
@@ -255,7 +257,7 @@ export function circlesOf(imports: Imports): string[][] {
 }
 
 export function checkRooms(): Violation[] {
-  const files = ['pci', 'native', 'server', 'test', 'tools'].flatMap(sourceFiles);
+  const files = ['pci', 'native', 'server', 'examples', 'test', 'tools'].flatMap(sourceFiles);
   const imports = new Map(files.map((file) => [file, importsOf(readFileSync(join(root, file), 'utf8'))]));
   return [
     ...[...imports].flatMap(([file, specifiers]) => specifiers.flatMap((one) => judge(file, one) ?? [])),

@@ -178,6 +178,18 @@ describe.skipIf(why).concurrent('with an archive that has faults', { timeout: 12
     return { path: new RegExp(path), fault };
   }
 
+  test('a kernel has the module sets that guests load, and an empty one where its packages lack the module', async () => {
+    await using bed = await makeBed();
+    expect((await bed.assembled(['kernel-6.12'])).status).toBe(0);
+    const info = await readFile(join(bed.cache, 'kernel-6.12', 'kernel.json'), 'utf8');
+    expect(JSON.parse(info).modules).toEqual({
+      gpu: ['virtio_gpu'],
+      input: ['evdev', 'virtio_input'],
+      disk: ['ext4', 'virtio_blk'],
+      rng: [],
+    });
+  });
+
   describe.each(parts.filter(({ part }) => part !== 'qemu' || !ownQemu))('$part', (row) => {
     test.each(faults)('comes from its next source when the first one is %s', async (fault) => {
       await using bed = await makeBed();

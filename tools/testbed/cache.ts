@@ -29,8 +29,8 @@ export interface KernelInfo {
   /** As `uname -r` prints it. */
   readonly version: string;
   readonly origin: string;
-  /** Modules of each set, in the order to load them. */
-  readonly modules: Readonly<Record<'gpu' | 'input' | 'disk', readonly string[]>>;
+  /** Modules of each set, in the order to load them; `rng` is empty where the packages have no such module. */
+  readonly modules: Readonly<Record<'gpu' | 'input' | 'disk' | 'rng', readonly string[]>>;
 }
 
 const { VFIO_USER_GPU_CACHE } = process.env;

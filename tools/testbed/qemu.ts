@@ -49,10 +49,10 @@ export interface GuestOptions {
   /** More files for the guest, by absolute path. All are executable. */
   readonly extraFiles?: Readonly<Record<string, string | Uint8Array>>;
   /**
-   * Module sets to load before the script: `gpu` and `input` by default, `disk` on demand. The kernel `kvm` has `kvm` and
+   * Module sets to load before the script: `gpu` and `input` by default, `disk` and `rng` on demand. The kernel `kvm` has `kvm` and
    * `share` instead.
    */
-  readonly modules?: readonly ('gpu' | 'input' | 'disk' | 'kvm' | 'share')[];
+  readonly modules?: readonly ('gpu' | 'input' | 'disk' | 'rng' | 'kvm' | 'share')[];
   /** More kernel arguments. */
   readonly append?: string;
   readonly memoryMiB?: number;
