@@ -67,4 +67,39 @@ describe.each(kernels)('with Linux %s', (kernel) => {
     expect(Number(compressed)).toBeGreaterThan(16384);
     expect(guest.serial).toMatch(/^ *\d+: .*virtio0-input/m);
   });
+
+  test('the scratchpad is driven by a program: registers, a BAR that is memory, DMA, MSI-X', async () => {
+    await using example = await startExample('scratchpad');
+    for (const guestNumber of [1, 2]) {
+      // What the first guest leaves in the memory is not to be found by the second.
+      await using guest = await startGuest({
+        kernel,
+        devices: [example.device],
+        modules: [],
+        script: 'scratchpad',
+      });
+      await guest.scriptSucceeds();
+      const steps = guest.serial.match(/^SCRATCHPAD .*$/gm)!.map((line) => line.slice('SCRATCHPAD '.length));
+      expect(steps, `guest ${guestNumber}`).toEqual([
+        'has MSI-X',
+        'has one vector',
+        'id register',
+        'memory is empty',
+        'interrupt came',
+        'stored to guest memory',
+        'guest memory has what the BAR had',
+        'interrupt came',
+        'loaded from guest memory',
+        'the BAR has what guest memory had',
+        'the BAR keeps the rest',
+        'interrupt came',
+        'nothing beyond the end of the BAR',
+        'interrupt came',
+        'nothing from where no memory is',
+        'interrupt came',
+        'no command 7',
+        'nothing was touched',
+      ]);
+    }
+  });
 });
