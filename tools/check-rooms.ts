@@ -166,6 +166,18 @@ export const ROOMS: readonly Room[] = [
   },
   { files: 'server/main.ts', may: ['server/', 'node:'] },
   { files: 'examples/', may: ['vfio-user-gpu/pci', 'vfio-user-gpu/vfio-user', 'node:'] },
+  {
+    files: 'testing/',
+    may: [
+      'testing/',
+      'pci/',
+      'server/host/contract.ts',
+      'server/vfio-user/',
+      'server/wire.ts',
+      'native/',
+      'node:',
+    ],
+  },
   { files: 'test/', may: ['*'] },
   { files: 'tools/', may: ['*'] },
 ];
@@ -177,6 +189,7 @@ const NEVER_IMPORTED: readonly { readonly files: string; readonly except: readon
   { files: 'server/gpu-server.ts', except: ['server/commands/', 'server/index.ts', 'test/', 'tools/'] },
   { files: 'server/vfio-user.ts', except: ['test/'] },
   { files: 'examples/', except: [] },
+  { files: 'testing/', except: ['testing/', 'test/', 'tools/'] },
   { files: 'test/', except: ['test/', 'tools/'] },
   { files: 'tools/', except: ['test/', 'tools/'] },
 ];
@@ -257,7 +270,7 @@ export function circlesOf(imports: Imports): string[][] {
 }
 
 export function checkRooms(): Violation[] {
-  const files = ['pci', 'native', 'server', 'examples', 'test', 'tools'].flatMap(sourceFiles);
+  const files = ['pci', 'native', 'server', 'examples', 'testing', 'test', 'tools'].flatMap(sourceFiles);
   const imports = new Map(files.map((file) => [file, importsOf(readFileSync(join(root, file), 'utf8'))]));
   return [
     ...[...imports].flatMap(([file, specifiers]) => specifiers.flatMap((one) => judge(file, one) ?? [])),

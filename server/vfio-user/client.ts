@@ -125,8 +125,8 @@ export class VfioUserClient {
   }
 
   /** The same for callers that want nothing but success: returns the body, throws what the server refused. */
-  async ask(command: number, body: Uint8Array): Promise<Uint8Array> {
-    const reply = await this.request(command, body);
+  async ask(command: number, body: Uint8Array, fds: readonly number[] = []): Promise<Uint8Array> {
+    const reply = await this.request(command, body, fds);
     for (const fd of reply.fds) closeSync(fd);
     if (reply.flags & FLAG_ERROR) {
       throw new Error(`${COMMAND_NAMES[command] ?? command} was refused with errno ${reply.error}`);

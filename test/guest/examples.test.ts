@@ -1,44 +1,9 @@
 /** The devices of `examples/`, made of nothing but what the package exports, are used by real guests. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { existsSync } from 'node:fs';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { createInterface } from 'node:readline';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { kernelInfo } from '../../tools/testbed/cache.ts';
-import { type Device, startGuest } from '../../tools/testbed/qemu.ts';
+import { startGuest } from '../../tools/testbed/qemu.ts';
+import { startExample } from '../support/example.ts';
 import { kernels, skipBecause } from './support.ts';
-
-const repository = fileURLToPath(new URL('../..', import.meta.url));
-
-/** Runs an example as its head says, until it listens. */
-async function startExample(name: string) {
-  const folder = await mkdtemp(join(tmpdir(), 'example-'));
-  const socketPath = join(folder, 'socket');
-  const child = spawn(process.execPath, ['--import', 'tsx', `examples/${name}.ts`, socketPath], {
-    cwd: repository,
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  const exited = once(child, 'exit').then(([status]) => status as number | null);
-  const lines = createInterface({ input: child.stdout });
-  const said = await Promise.race([once(lines, 'line').then(([line]) => line as string), exited]);
-  expect(said).toBe(`listening at ${socketPath}`);
-  const device: Device = { kind: 'vfio-user', socketPath };
-  return {
-    device,
-    /** Ends it as a service is ended. */
-    async [Symbol.asyncDispose]() {
-      child.kill('SIGTERM');
-      const status = await exited;
-      const isLeft = existsSync(socketPath);
-      await rm(folder, { recursive: true });
-      expect({ status, isLeft }).toEqual({ status: 0, isLeft: false });
-    },
-  };
-}
 
 describe.each(kernels)('with Linux %s', (kernel) => {
   test('virtio_rng takes the entropy device, and /dev/hwrng reads from it', async (context) => {
@@ -47,7 +12,7 @@ describe.each(kernels)('with Linux %s', (kernel) => {
     await using example = await startExample('entropy');
     await using guest = await startGuest({
       kernel,
-      devices: [example.device],
+      devices: [{ kind: 'vfio-user', socketPath: example.socketPath }],
       modules: ['rng'],
       script: `
         echo "CURRENT $(cat /sys/class/misc/hw_random/rng_current)"
@@ -74,7 +39,7 @@ describe.each(kernels)('with Linux %s', (kernel) => {
       // What the first guest leaves in the memory is not to be found by the second.
       await using guest = await startGuest({
         kernel,
-        devices: [example.device],
+        devices: [{ kind: 'vfio-user', socketPath: example.socketPath }],
         modules: [],
         script: 'scratchpad',
       });

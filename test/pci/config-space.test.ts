@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ConfigSpace, fromLittleEndian, type PciIdentity } from '../../pci/index.ts';
+import { powerOn } from '../../testing/power-on.ts';
 import { EchoDevice } from '../support/echo-device.ts';
-import { powerOn } from '../support/power-on.ts';
 
 const IDENTITY: PciIdentity = {
   vendorId: 0x1af4,

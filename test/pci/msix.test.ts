@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
+import type { FakeDriver } from '../../testing/fake-driver.ts';
+import { powerOn } from '../../testing/power-on.ts';
 import { EchoDevice } from '../support/echo-device.ts';
-import type { FakeDriver } from '../support/fake-driver.ts';
-import { powerOn } from '../support/power-on.ts';
 
 const TABLE = 0x4000;
 const PBA = 0x5000;

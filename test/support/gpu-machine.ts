@@ -9,7 +9,7 @@ import type { Component } from '../../server/gpu/contracts/context.ts';
 import { GpuDevice } from '../../server/gpu/device.ts';
 import { DEFAULT_LIMITS, type GpuLimits } from '../../server/gpu/limits.ts';
 import { type Log, SILENT_LOG } from '../../server/log.ts';
-import { type Descriptor, FakeDriver } from './fake-driver.ts';
+import { type Descriptor, FakeDriver } from '../../testing/fake-driver.ts';
 import { RealMemory } from './real-memory.ts';
 
 export const OK = 0x1100;

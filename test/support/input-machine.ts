@@ -1,9 +1,9 @@
 /** An input device with its PCI face, and the verbs of the driver that Linux has for it. */
 import type { InputDevice } from '../../server/input/device.ts';
 import type { InputEvent } from '../../server/input/state.ts';
-import type { FakeQueue } from './fake-driver.ts';
-import { FlatMemory } from './flat-memory.ts';
-import { powerOn } from './power-on.ts';
+import type { FakeQueue } from '../../testing/fake-driver.ts';
+import { FlatMemory } from '../../testing/flat-memory.ts';
+import { powerOn } from '../../testing/power-on.ts';
 
 export const EVENTS = 0;
 export const STATUS = 1;

@@ -1,4 +1,5 @@
 /** The page of what others can build on, and what is exported. */
+import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -10,14 +11,28 @@ const read = (name: string) => readFileSync(join(repository, name), 'utf8');
 const modules = {
   'vfio-user-gpu/pci': 'pci/index.ts',
   'vfio-user-gpu/vfio-user': 'server/vfio-user.ts',
+  'vfio-user-gpu/testing': 'testing/index.ts',
 };
 
 /** The names that a module exports. It lists them, and has nothing else. */
-function exportsOf(source: string): string[] {
+function exportsOf(source: string, kind: 'all' | 'values' = 'all'): string[] {
   const rest = source.replaceAll(/\/\*[\s\S]*?\*\//g, '');
   const lists = [...rest.matchAll(/export (?:type )?\{([^}]*)\} from '[^']+';/g)];
   expect(lists.reduce((text, [list]) => text.replace(list, ''), rest).trim()).toBe('');
-  return lists.flatMap(([, names]) => [...names!.matchAll(/(?:type )?(\w+),?/g)].map(([, name]) => name!));
+  return lists
+    .filter(([list]) => kind === 'all' || !list.startsWith('export type'))
+    .flatMap(([, names]) => names!.split(','))
+    .map((name) => name.trim())
+    .filter((name) => name !== '' && (kind === 'all' || !name.startsWith('type ')))
+    .map((name) => name.replace('type ', ''))
+    .sort();
+}
+
+/** The values that a module has for a program that has installed the package: this one may import itself. */
+function importedFrom(module: string): string[] {
+  const program = `import * as module from '${module}'; console.log(JSON.stringify(Object.keys(module)))`;
+  const arguments_ = ['--input-type=module', '--eval', program];
+  return JSON.parse(execFileSync(process.execPath, arguments_, { cwd: repository, encoding: 'utf8' }));
 }
 
 /** The names in the tables of a section. */
@@ -29,7 +44,11 @@ function documentedIn(heading: string): string[] {
 
 describe.each(Object.entries(modules))('%s', (module, file) => {
   test('exports what the page names, each once', () => {
-    expect(documentedIn(module).sort()).toEqual(exportsOf(read(file)).sort());
+    expect(documentedIn(module).sort()).toEqual(exportsOf(read(file)));
+  });
+
+  test('can be imported as it is built', () => {
+    expect(importedFrom(module).sort()).toEqual(exportsOf(read(file), 'values'));
   });
 
   test('is the file that the package says', () => {

@@ -7,6 +7,9 @@ test('an import that the table has is allowed, and no other', () => {
   expect(judge('pci/bars.ts', '../server/log.ts')).toMatchObject({ imported: 'server/log.ts' });
   expect(judge('server/gpu/window.ts', 'node:fs')).toMatchObject({ imported: 'node:fs' });
   expect(judge('server/api/app.ts', '../commands/serve.ts')?.reason).toContain('may not be imported');
+  expect(judge('examples/entropy.ts', 'vfio-user-gpu/pci')).toBe(undefined);
+  expect(judge('examples/entropy.ts', '../pci/index.ts')?.reason).toContain('examples/ may import');
+  expect(judge('server/function-server.ts', '../testing/index.ts')?.reason).toContain('may not be imported');
   expect(judge('nowhere/file.ts', './other.ts')?.reason).toBe('the file belongs to no room');
 });
 

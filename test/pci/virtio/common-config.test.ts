@@ -1,9 +1,9 @@
 import { describe, expect, test } from 'vitest';
 import { RegisterBlock } from '../../../pci/index.ts';
 import { nextStatus } from '../../../pci/virtio/common-config.ts';
+import type { FakeDriver } from '../../../testing/fake-driver.ts';
+import { powerOn } from '../../../testing/power-on.ts';
 import { ECHO_DEPENDENT_FEATURE, ECHO_FEATURE, EchoDevice } from '../../support/echo-device.ts';
-import type { FakeDriver } from '../../support/fake-driver.ts';
-import { powerOn } from '../../support/power-on.ts';
 
 const ACKNOWLEDGE = 1;
 const DRIVER = 2;

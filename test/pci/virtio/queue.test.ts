@@ -8,8 +8,8 @@ import {
   VIRTQ_DESC_F_WRITE,
 } from '../../../pci/virtio/chain.ts';
 import { passesEvent, SplitQueue } from '../../../pci/virtio/queue.ts';
-import { type Descriptor, FakeQueue } from '../../support/fake-driver.ts';
-import { FlatMemory } from '../../support/flat-memory.ts';
+import { type Descriptor, FakeQueue } from '../../../testing/fake-driver.ts';
+import { FlatMemory } from '../../../testing/flat-memory.ts';
 
 const NEXT = VIRTQ_DESC_F_NEXT;
 const WRITE = VIRTQ_DESC_F_WRITE;

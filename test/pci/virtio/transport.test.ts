@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import type { FakeDriver } from '../../../testing/fake-driver.ts';
+import { powerOn } from '../../../testing/power-on.ts';
 import { EchoDevice } from '../../support/echo-device.ts';
-import type { FakeDriver } from '../../support/fake-driver.ts';
-import { powerOn } from '../../support/power-on.ts';
 
 const ECHO = Uint8Array.of(1, 2, 3, 4);
 const NEEDS_RESET = 64;

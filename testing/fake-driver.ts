@@ -7,15 +7,15 @@ import {
   VIRTIO_PCI_CAP_DEVICE_CFG,
   VIRTIO_PCI_CAP_ISR_CFG,
   VIRTIO_PCI_CAP_NOTIFY_CFG,
-} from '../../pci/capabilities.ts';
-import { fromLittleEndian, type PciFunction, toLittleEndian } from '../../pci/index.ts';
-import { VIRTQ_DESC_F_INDIRECT, VIRTQ_DESC_F_NEXT, VIRTQ_DESC_F_WRITE } from '../../pci/virtio/chain.ts';
+} from '../pci/capabilities.ts';
+import { fromLittleEndian, type PciFunction, toLittleEndian } from '../pci/index.ts';
+import { VIRTQ_DESC_F_INDIRECT, VIRTQ_DESC_F_NEXT, VIRTQ_DESC_F_WRITE } from '../pci/virtio/chain.ts';
 import {
   VIRTIO_CONFIG_S_ACKNOWLEDGE,
   VIRTIO_CONFIG_S_DRIVER,
   VIRTIO_CONFIG_S_DRIVER_OK,
   VIRTIO_CONFIG_S_FEATURES_OK,
-} from '../../pci/virtio/common-config.ts';
+} from '../pci/virtio/common-config.ts';
 
 /** What the driver's side needs of guest memory: to allocate it and to look at it. */
 export interface DriverMemory {

@@ -4,7 +4,7 @@ import {
   type VirtioDevice,
   VirtioPciFunction,
   type VirtioPciOptions,
-} from '../../pci/index.ts';
+} from '../pci/index.ts';
 import { FakeDriver } from './fake-driver.ts';
 import { FlatMemory } from './flat-memory.ts';
 

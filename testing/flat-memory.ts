@@ -1,5 +1,5 @@
 /** Guest memory for tests: a few windows of plain bytes, and an allocator for the driver's side. */
-import type { Access, GuestMemory, GuestView } from '../../pci/index.ts';
+import type { Access, GuestMemory, GuestView } from '../pci/index.ts';
 
 interface Window {
   readonly address: number;
