@@ -46,8 +46,9 @@ async function pixels(viewing: Viewing, options: Partial<CaptureOptions> = {}, d
   return decodePng(Buffer.from(image as Uint8Array));
 }
 const rgbOf = (rgba: Buffer) => rgba.filter((_, i) => i % 4 !== 3);
-/** Whatever has been said on the channel has been heard. */
-const settled = () => new Promise((resolve) => setTimeout(resolve, 30));
+/** Resolves when all that was flushed has been looked at, and who follows has been told: a call has to have it. */
+const told = (viewing: Viewing) =>
+  viewing.hash(0, { cursor: false, region: { x: 0, y: 0, width: 1, height: 1 } });
 
 describe('a capture', () => {
   test('of nothing is black and as large as the mode, also after the mode has changed', async () => {
@@ -215,16 +216,14 @@ describe('who follows a display', () => {
     const changes: Change[] = [];
     const stop = await viewing.follow(0, (change) => changes.push(change));
     painted.flush();
-    await settled();
+    await told(viewing);
     expect(changes).toEqual([]);
     painted.draw({ x: 100, y: 50, width: 3, height: 3 }, [1, 1, 1]).flush();
-    await settled();
-    expect(changes).toMatchObject([
-      { rects: [{ x: 96, y: 48, width: 16, height: 16 }], width: 320, height: 200 },
-    ]);
+    const change = { rects: [{ x: 96, y: 48, width: 16, height: 16 }], width: 320, height: 200 };
+    await soon(() => expect(changes).toMatchObject([change]));
     stop();
     painted.draw({ x: 0, y: 0, width: 3, height: 3 }, [1, 1, 1]).flush();
-    await settled();
+    await told(viewing);
     expect(changes.length).toBe(1);
   });
 
@@ -234,15 +233,10 @@ describe('who follows a display', () => {
     const changes: Change[] = [];
     await viewing.follow(0, (change) => changes.push(change));
     new Painted(screen, 90, 80);
-    await settled();
-    expect(changes.at(-1)).toMatchObject({
-      width: 90,
-      height: 80,
-      rects: [{ x: 0, y: 0, width: 90, height: 80 }],
-    });
+    const resized = { width: 90, height: 80, rects: [{ x: 0, y: 0, width: 90, height: 80 }] };
+    await soon(() => expect(changes.at(-1)).toMatchObject(resized));
     screen.moveCursor(3, 4);
-    await settled();
-    expect(changes.at(-1)).toMatchObject({ rects: [] });
+    await soon(() => expect(changes.at(-1)).toMatchObject({ rects: [] }));
   });
 });
 
@@ -295,6 +289,7 @@ describe('several who follow', () => {
 
 describe('a thread that fails', () => {
   test('is started again: viewers can come back, and programs that follow go on', async () => {
+    const fdsBefore = openFds();
     const folder = mkdtempSync(join(tmpdir(), 'viewing-'));
     const address = { path: join(folder, 'vnc.sock') };
     const painted = new Painted(makeScreen(64, 64), 64, 64);
@@ -309,8 +304,11 @@ describe('a thread that fails', () => {
           ...thread,
           onFailure: (listener) => {
             fail = async () => {
+              const closed = new Promise<void>((resolve) => {
+                thread.port.on('message', ({ type }) => type === 'closed' && resolve());
+              });
               thread.port.postMessage({ type: 'close' });
-              await settled();
+              await closed;
               listener(new Error('a mistake'));
             };
           },
@@ -345,11 +343,13 @@ describe('a thread that fails', () => {
     await viewing.close();
     painted.screen.close();
     rmSync(folder, { recursive: true });
+    await soon(() => expect(openFds()).toBe(fdsBefore));
   });
 });
 
 describe('the device thread', () => {
   test('posts one message for a thousand flushes that nobody has taken', async () => {
+    const fdsBefore = openFds();
     const painted = new Painted(makeScreen(320, 200), 320, 200);
     let posted = 0;
     const thread = viewingHere(1);
@@ -375,10 +375,11 @@ describe('the device thread', () => {
     expect(posted).toBe(2);
     await viewing.close();
     painted.screen.close();
+    // The last frame was still on its way.
+    await soon(() => expect(openFds()).toBe(fdsBefore));
   });
 
   test('copies nothing when nobody has looked for a while, and nothing stays open after close', async () => {
-    await settled();
     const before = { fds: openFds(), ...registrySize() };
     const painted = new Painted(makeScreen(64, 64), 64, 64);
     const viewing = view(painted.screen);
@@ -387,7 +388,6 @@ describe('the device thread', () => {
     await viewing.close();
     expect(painted.screen.frame).toBe(undefined);
     painted.screen.close();
-    await settled();
     expect({ fds: openFds(), ...registrySize() }).toEqual(before);
   });
 });
