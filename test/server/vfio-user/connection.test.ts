@@ -1,6 +1,5 @@
 /** The good side of the protocol; the bad side is in malformed.test.ts. */
 import { closeSync, fstatSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test, vi } from 'vitest';
 import {
   createMemfd,
@@ -26,6 +25,7 @@ import {
 } from '../../../server/vfio-user/protocol.ts';
 import { viewOf } from '../../../server/wire.ts';
 import { bodies, eventfds, messageBytes, openFds, Served } from '../../support/fake-client.ts';
+import { soon } from '../../support/soon.ts';
 
 const ENOSPC = 28;
 const MIB = 1 << 20;
@@ -412,8 +412,7 @@ describe('doorbells', () => {
     let rung = 0;
     served.fn.ringAllDoorbells = () => rung++;
     signalEventfd(full.fds[0] as number);
-    await sleep(20);
-    expect(rung).toBe(1);
+    await soon(() => expect(rung).toBe(1));
     closeSync(full.fds[0] as number);
   });
 
@@ -455,8 +454,7 @@ describe('the end of a connection', () => {
     await served.client.writeRegion(0, 0x14, Uint8Array.of(1));
     const resets = served.device.resets;
     served.client.close();
-    await sleep(20);
-    expect(served.connection.closed).toBe(true);
+    await soon(() => expect(served.connection.closed).toBe(true));
     expect(served.memory.windowCount).toBe(0);
     expect(served.device.resets).toBe(resets + 1);
     expect(served.fn.status).toBe(0);
@@ -483,7 +481,6 @@ describe('the end of a connection', () => {
       throw new Error('made for this test');
     };
     served.host.wake();
-    await sleep(20);
-    expect(served.failures).toHaveLength(1);
+    await soon(() => expect(served.failures).toHaveLength(1));
   });
 });

@@ -33,6 +33,7 @@ import {
 } from '../../../server/vfio-user/protocol.ts';
 import { bodies, eventfds, messageBytes, openFds, Served } from '../../support/fake-client.ts';
 import { reopen } from '../../support/real-memory.ts';
+import { soon } from '../../support/soon.ts';
 
 const EACCES = 13;
 const EEXIST = 17;
@@ -58,8 +59,7 @@ describe('framing', () => {
     using served = await Served.start();
     served.client.sendBytes(header({}).subarray(0, 7));
     served.client.close();
-    await sleep(20);
-    expect(served.connection.closed).toBe(true);
+    await soon(() => expect(served.connection.closed).toBe(true));
     expect(served.counters.errors).toEqual({ stream: 1 });
   });
 
@@ -71,8 +71,7 @@ describe('framing', () => {
       served.client.sendBytes(bytes.subarray(0, 40), [fd]);
       closeSync(fd);
       served.client.close();
-      await sleep(20);
-      expect(served.connection.closed).toBe(true);
+      await soon(() => expect(served.connection.closed).toBe(true));
     });
   });
 
@@ -795,8 +794,7 @@ describe('time and pressure', () => {
     using deaf = await Served.start({ windowBytes: 16 * MIB, stallTimeoutMs: 50 });
     deaf.client.pause();
     for (let i = 0; i < 20; i++) deaf.client.post(REGION_READ, bodies.access(4, 0, MIB));
-    await sleep(200);
-    expect(deaf.connection.closed).toBe(true);
+    await soon(() => expect(deaf.connection.closed).toBe(true));
     expect(deaf.counters.messages).toMatchObject({ REGION_READ: 1 });
     expect(deaf.lines.at(-1)?.fields).toEqual({ reason: 'the client does not take its answers' });
   });
