@@ -2,7 +2,7 @@
  * The guest without a kernel (`bare/`) on our device: under QEMU with and without KVM, and under cloud-hypervisor where
  * there is one. It judges the device by itself; what it drew and wrote is looked at from this side.
  */
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { constants } from 'node:fs';
 import { access, open } from 'node:fs/promises';
 import { describe, expect, test } from 'vitest';
@@ -12,6 +12,7 @@ import { startGuest } from '../../tools/testbed/qemu.ts';
 import type { Server } from '../../tools/testbed/server.ts';
 import {
   type BareReport,
+  buildBareGuest,
   cursor,
   cursorWord,
   pictureColor,
@@ -27,10 +28,6 @@ const image = cachePath('bare', 'bare.elf');
 const doneLine = /^BARE DONE .*\n/m;
 const timeoutMs = 120_000;
 
-function buildImage(): void {
-  execFileSync('make', ['--silent', '-C', `${import.meta.dirname}/bare`], { stdio: 'inherit' });
-}
-
 describe('under QEMU', () => {
   test.for([
     ['tcg', '1280x800', 256],
@@ -42,7 +39,7 @@ describe('under QEMU', () => {
     async ([accel, display, windowMiB], context) => {
       const missing = accel === 'kvm' ? await kvmMissing() : undefined;
       if (missing) skipBecause(context, missing);
-      buildImage();
+      buildBareGuest();
       await using server = await startServer({
         displays: [display],
         arguments: ['--host-visible-size', `${windowMiB}M`],
@@ -85,7 +82,7 @@ describe('under cloud-hypervisor', () => {
         ? await kvmMissing()
         : 'CLOUD_HYPERVISOR does not name a cloud-hypervisor program';
       if (missing) skipBecause(context, missing);
-      buildImage();
+      buildBareGuest();
       await using server = await startServer({
         displays: [display],
         arguments: ['--host-visible-size', `${windowMiB}M`],

@@ -2,7 +2,6 @@
  * One server process through the lives of many guests: reboots, drivers that come and go, VMMs that are killed at any
  * moment. It must hold nothing afterwards and be no larger than before.
  */
-import { execFileSync } from 'node:child_process';
 import { closeSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -14,6 +13,7 @@ import { patternPicture } from '../../tools/testbed/patterns.ts';
 import { startGuest } from '../../tools/testbed/qemu.ts';
 import type { Server } from '../../tools/testbed/server.ts';
 import { bodies, messageBytes } from '../support/fake-client.ts';
+import { buildBareGuest } from './bare/bare.ts';
 import {
   collectorArguments,
   compareMemory,
@@ -30,7 +30,7 @@ let server: Server;
 let atStart: ReturnType<typeof handles>;
 
 beforeAll(async () => {
-  execFileSync('make', ['--silent', '-C', `${import.meta.dirname}/bare`], { stdio: 'inherit' });
+  buildBareGuest();
   server = await startServer({
     displays: ['1280x800'],
     arguments: ['--host-visible-size', '64M'],

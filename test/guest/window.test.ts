@@ -2,12 +2,11 @@
  * Where firmware puts the host-visible window, which is large: by default in every machine there is, and where it cannot
  * be put anywhere the device works without.
  */
-import { execFileSync } from 'node:child_process';
 import { describe, expect, test } from 'vitest';
 import { cachePath } from '../../tools/testbed/cache.ts';
 import { patternPicture } from '../../tools/testbed/patterns.ts';
 import { type Guest, type GuestOptions, startGuest } from '../../tools/testbed/qemu.ts';
-import { readReport } from './bare/bare.ts';
+import { buildBareGuest, readReport } from './bare/bare.ts';
 import { expectNoComplaints, expectShown, startServer } from './support.ts';
 
 const WINDOW_BYTES = 2 ** 35;
@@ -80,7 +79,7 @@ describe('without a place for the window there are displays all the same', () =>
   });
 
   test('in a machine of 32 bits, which no address above 4 GiB can be used in', async () => {
-    execFileSync('make', ['--silent', '-C', `${import.meta.dirname}/bare`], { stdio: 'inherit' });
+    buildBareGuest();
     await using server = await withContexts();
     await using guest = await startGuest({
       kernel: { image: cachePath('bare', 'bare.elf') },

@@ -1,7 +1,14 @@
 /**
- * What a host needs to know of the bare guest: how to read its console, what it leaves on the screen
+ * What a host needs to know of the bare guest: how to build it, how to read its console, what it leaves on the screen
  * (`check-picture.c`) and in the host-visible window (`check-window.c`).
  */
+import { execFileSync } from 'node:child_process';
+
+/** Builds `cache/bare/bare.elf`, unless it is there. Tests that run side by side do so one after the other. */
+export function buildBareGuest(): void {
+  const here = import.meta.dirname;
+  execFileSync('flock', [`${here}/Makefile`, 'make', '--silent', '-C', here], { stdio: 'inherit' });
+}
 
 export interface BareReport {
   tests: Map<string, { verdict: 'PASS' | 'FAIL' | 'SKIP'; detail: string }>;

@@ -6,14 +6,14 @@
  * Without QEMU arguments the device is QEMU's own virtio-gpu-pci. The environment variable QEMU names another
  * emulator than that of the test bed. Exit status 0 when no test failed and the picture is right.
  */
-import { execFileSync, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
-import { type BareReport, pictureColor, readReport } from './bare.ts';
+import { type BareReport, buildBareGuest, pictureColor, readReport } from './bare.ts';
 
 const here = import.meta.dirname;
 const cache = join(here, '../../../cache');
@@ -28,7 +28,7 @@ const { values: options, positionals: qemuArguments } = parseArgs({
 const { QEMU = join(cache, 'bin/qemu-system-x86_64') } = process.env;
 const hasOwnDevice = qemuArguments.length > 0;
 
-execFileSync('make', ['--silent', '-C', here], { stdio: 'inherit' });
+buildBareGuest();
 const scratch = mkdtempSync(join(tmpdir(), 'bare-'));
 process.on('exit', () => rmSync(scratch, { recursive: true }));
 
