@@ -58,17 +58,3 @@ describe.each(kernels)('with Linux %s', (kernel) => {
     expectNoComplaints(server);
   });
 });
-
-test('the console is on every output', async () => {
-  await using server = await startServer({ displays: ['1024x768', '800x600', '1280x800'] });
-  const text = ['on all of them'];
-  await using guest = await startGuest({
-    devices: [server.device],
-    script: `console '${text[0]}'; read _`,
-  });
-  const font = parseConsoleFont(await guest.waitFor(consoleLine));
-  for (const display of [0, 1, 2]) await expectText(server, font, text, display);
-  guest.write('\n');
-  await guest.scriptSucceeds();
-  expectNoComplaints(server);
-});
