@@ -138,15 +138,16 @@ export class FakeCompositor implements Disposable {
     closeSync(fd);
   }
 
-  /** What has arrived: bytes, and descriptors, which are the test's. */
-  static take(fd: number): { data: Buffer; fds: number[] } {
+  /** What has arrived: bytes, and descriptors, which are the test's; and whether nobody is there to send more. */
+  static take(fd: number): { data: Buffer; fds: number[]; hasLeft: boolean } {
     const parts: Buffer[] = [];
     const fds: number[] = [];
     const bytes = new Uint8Array(65_536);
     const received = new Int32Array(254);
     for (;;) {
       const count = receiveOrEnd(fd, bytes, received);
-      if (count === WOULD_BLOCK || count === 0) return { data: Buffer.concat(parts), fds };
+      if (count === WOULD_BLOCK || count === 0)
+        return { data: Buffer.concat(parts), fds, hasLeft: count === 0 };
       parts.push(Buffer.from(bytes.slice(0, count)));
       fds.push(...received.subarray(1, 1 + received[0]!));
     }

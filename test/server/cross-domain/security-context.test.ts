@@ -1,22 +1,36 @@
 import { closeSync, existsSync, readSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, onTestFinished, test } from 'vitest';
 import { acceptUnix } from '../../../native/index.ts';
 import { SecurityContext } from '../../../server/cross-domain/security-context.ts';
 import { openFds } from '../../support/fake-client.ts';
 import { FakeCompositor } from '../../support/guest-channel.ts';
+import { soon } from '../../support/soon.ts';
 import { event, join } from './wayland/talk.ts';
 
 const MANAGER = 'wp_security_context_manager_v1';
 
-async function answered(compositor: FakeCompositor, globals: readonly string[]) {
-  await sleep(5);
+/** What it does when the compositor has spoken: says something, or leaves. */
+function reaction(socket: number) {
+  return soon(() => {
+    const taken = FakeCompositor.take(socket);
+    expect(taken.data.length > 0 || taken.hasLeft).toBe(true);
+    return taken;
+  });
+}
+
+/** The connection on which the compositor is asked, and has read the question. */
+function asked(compositor: FakeCompositor): number {
   const socket = compositor.accept()!;
   // get_registry and sync.
   expect(FakeCompositor.take(socket).data.toString('hex')).toBe(
     '0100000001000c0002000000' + '0100000000000c0003000000',
   );
+  return socket;
+}
+
+async function answered(compositor: FakeCompositor, globals: readonly string[]) {
+  const socket = asked(compositor);
   FakeCompositor.send(
     socket,
     join(
@@ -24,8 +38,7 @@ async function answered(compositor: FakeCompositor, globals: readonly string[]) 
       event('wl_callback.done', 3, 0),
     ),
   );
-  await sleep(5);
-  return FakeCompositor.take(socket);
+  return await reaction(socket);
 }
 
 function start(compositor: FakeCompositor): SecurityContext {
@@ -96,19 +109,16 @@ test('a door with a queue before it is not gone around', async () => {
 test('the compositor is left when it has answered for the door, and not before', async () => {
   using compositor = new FakeCompositor();
   start(compositor);
-  await sleep(5);
-  const socket = compositor.accept()!;
+  const socket = asked(compositor);
   const globals = event('wl_registry.global', 2, 1, MANAGER, 1);
   FakeCompositor.send(
     socket,
     join(globals, event('wl_callback.done', 3, 0), event('wl_display.delete_id', 1, 3)),
   );
-  await sleep(5);
-  for (const fd of FakeCompositor.take(socket).fds) closeSync(fd);
+  for (const fd of (await reaction(socket)).fds) closeSync(fd);
   // It would throw if nobody were there.
   FakeCompositor.send(socket, event('wl_callback.done', 6, 0));
-  await sleep(5);
-  expect(() => FakeCompositor.send(socket, globals)).toThrow('EPIPE');
+  await soon(() => expect(() => FakeCompositor.send(socket, globals)).toThrow('EPIPE'));
 });
 
 test.each([
@@ -124,12 +134,10 @@ test.each([
   const before = openFds();
   const compositor = new FakeCompositor();
   const context = new SecurityContext(compositor.path, () => {});
-  await sleep(5);
-  const socket = compositor.accept()!;
+  const socket = asked(compositor);
   FakeCompositor.send(socket, join(event('wl_registry.global', 2, 1, MANAGER, 1), ...more));
-  await sleep(5);
+  const { fds } = await reaction(socket);
   expect(context.isOpen).toBe(isOpen);
-  const { fds } = FakeCompositor.take(socket);
   expect(fds.length).toBe(2);
   for (const fd of fds) closeSync(fd);
   context[Symbol.dispose]();
