@@ -19,6 +19,7 @@ import {
   type VirtualKeyboard,
   type VirtualPointer,
 } from '../../tools/testbed/wayland-client.ts';
+import { SIGNATURE_LETTERS } from '../support/wayland-signature.ts';
 import { collectorArguments, expectNoComplaints, expectNothingHeld, soon, startServer } from './support.ts';
 
 export const screen = { width: 640, height: 480 };
@@ -119,19 +120,8 @@ export const startProxy = (style?: Style) => `
   until [ -S /run/wayland-0 ]; do sleep 0.05; done
   export XDG_RUNTIME_DIR=/run`;
 
-const letters = {
-  int: 'i',
-  uint: 'u',
-  fixed: 'f',
-  string: 's',
-  object: 'o',
-  new_id: 'n',
-  array: 'a',
-  fd: 'h',
-} as const;
-
 function describeMessage(way: 'r' | 'e', { interface: owner, opcode, args, creates }: MessageSpec): string {
-  const kinds = args.map(({ kind }) => letters[kind]).join('');
+  const kinds = args.map(({ kind }) => SIGNATURE_LETTERS[kind]).join('');
   return `${owner} ${way} ${opcode} ${kinds || '-'} ${creates?.interface ?? '-'}\n`;
 }
 

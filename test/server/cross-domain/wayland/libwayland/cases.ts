@@ -8,6 +8,7 @@ import {
   type MessageSpec,
 } from '../../../../../server/cross-domain/wayland/schema.ts';
 import type { Dice } from '../../../../support/dice.ts';
+import { SIGNATURE_LETTERS } from '../../../../support/wayland-signature.ts';
 import type { Oracle } from './oracle.ts';
 
 /** As in `oracle.c`. */
@@ -59,17 +60,7 @@ export function call(
 ): Step {
   const made = bound ?? args.find(({ kind }) => kind === 'new_id')?.interface;
   const interfaceIndex = made === undefined ? NO_INTERFACE : indexOf(made);
-  const kinds = {
-    int: 'i',
-    uint: 'u',
-    fixed: 'f',
-    string: 's',
-    object: 'o',
-    new_id: 'n',
-    array: 'a',
-    fd: 'h',
-  };
-  const words = args.flatMap(({ kind }, i) => [kinds[kind].charCodeAt(0), values[i] ?? 0]);
+  const words = args.flatMap(({ kind }, i) => [SIGNATURE_LETTERS[kind].charCodeAt(0), values[i] ?? 0]);
   const target = indexOf(owner);
   const given = [
     CALL,
