@@ -1,5 +1,4 @@
 /** Commands on blobs, contexts and capability sets: one short function each, by the rules of `execute.ts`. */
-
 import { OK, type Response } from './codec.ts';
 import type { Job } from './contracts/window-memory.ts';
 import { GpuFault } from './fault.ts';
